@@ -1,0 +1,1 @@
+"""unplateau: why the IoU stopped, and what each remedy would gain."""

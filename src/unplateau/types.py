@@ -1,0 +1,215 @@
+"""The frozen values that cross the seams of the package. Nothing here computes, draws or imports torch.
+
+Axes: N images, B images of a batch, C channels or classes, H W pixels, h w cells of a feature map, T thresholds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+IGNORE = 255
+"""Class id of a pixel that no loss and no measure may count."""
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+# ---- data: X and Y -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its mask, at the size it came in.
+
+    `image` is uint8 (H, W, 3), RGB, 0..255. `mask` is uint8 (H, W): class ids of the source, 255 = not counted.
+    `group` names what must not be cut by a split: a video, a patient, a drive.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    group: str
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be segmented.
+
+    Binary when `positive` is given: every class id in it is the positive class, all else negative, and a model
+    gives one logit. Multi-class when `positive` is empty: `classes` are the ids found in the masks, and a model
+    gives one logit for each. `names` are what the report calls the scored classes.
+    """
+
+    positive: tuple[int, ...]
+    classes: tuple[int, ...]
+    names: tuple[str, ...]
+
+    @property
+    def binary(self) -> bool:
+        """Whether a model of this task gives a single logit."""
+        return bool(self.positive)
+
+    @property
+    def outputs(self) -> int:
+        """Logits a model gives a pixel: 1 when binary, else one a class."""
+        return 1 if self.binary else len(self.classes)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A data set at its working size, in memory.
+
+    `images` uint8 (N, 3, H, W), RGB 0..255. `masks` uint8 (N, H, W): 0/1 for a binary task, else the index of the
+    class in `task.classes`; 255 = not counted (also where an image was padded). `splits` holds "train", "val",
+    "test" or "" for each image. `native` is the median height and width of the images as they came.
+    """
+
+    task: Task
+    images: Tensor
+    masks: Tensor
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    splits: tuple[str, ...]
+    native: Size
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the working grid in pixels."""
+        return int(self.images.shape[-2]), int(self.images.shape[-1])
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Indices into `Pictures`: `fit` trains, `inner` chooses (threshold, stopping, rung), `report` chose nothing."""
+
+    fit: tuple[int, ...]
+    inner: tuple[int, ...]
+    report: tuple[int, ...]
+
+
+# ---- the seam between extractor and decoder ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Level:
+    """What one feature map promises: its channels, and input pixels per cell."""
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Characteristics:
+    """What an extractor hands to a decoder: feature maps (B, C_i, H / stride_i, W / stride_i), finest first."""
+
+    levels: tuple[Tensor, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a mask decoder hands back: logits (B, outputs, H, W), before sigmoid (binary) or softmax."""
+
+    logits: Tensor
+
+
+# ---- measurements --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measured number with its 90 % interval, in the unit of the number."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __format__(self, spec: str) -> str:
+        spec = spec or ".3f"
+        return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval lies above zero."""
+        return self.low > 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of a training log: what a diagnosis needs of a moment of training.
+
+    `iou` is at the threshold 0.5 (argmax for multi-class), `best_iou` at the best threshold `best_threshold` of the
+    same images; `coverage` is predicted over true positive area at 0.5. nan where a quantity does not exist.
+    """
+
+    step: int
+    train_loss: float
+    val_loss: float
+    iou: float
+    best_iou: float
+    best_threshold: float
+    coverage: float
+    average_precision: float
+    boundary_iou: float
+    class_iou: tuple[float, ...]
+    learning_rate: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung of the ladder. `reach` in pixels of the working grid: 0 = position only, inf = the whole image."""
+
+    name: str
+    family: str
+    reach: float
+    iou: Interval
+    step: Interval | None = None
+    control: bool = False
+    note: str = ""
+
+
+class Verdict(Enum):
+    """What a check can say."""
+
+    SOUND = "sound"
+    CONCERN = "concern"
+    UNDETERMINED = "undetermined"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check concluded: a claim in one sentence, the numbers it rests on, the images to look at."""
+
+    check: str
+    verdict: Verdict
+    claim: str
+    gain: Interval | None = None
+    measured: dict[str, Any] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One change with the validation IoU it is predicted to add. `cost` is one of the words in `COSTS`."""
+
+    name: str
+    gain: Interval
+    cost: str
+    evidence: tuple[str, ...]
+
+
+COSTS = ("minutes", "one training run", "several training runs", "more compute", "annotation work", "new data")
+"""Cost classes of a remedy, cheapest first."""
