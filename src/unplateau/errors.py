@@ -30,7 +30,9 @@ class MissingExtra(UnplateauError):
     """An optional dependency is needed and absent."""
 
     def __init__(self, package: str, needed_for: str) -> None:
-        super().__init__(f"{needed_for} needs the package {package!r}, which is not installed: run `pip install {package}`.")
+        super().__init__(
+            f"{needed_for} needs the package {package!r}, which is not installed: run `pip install {package}`."
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -36,6 +36,7 @@ class SegmentationModel(nn.Module):
         self.decoder = decoder
 
     def forward(self, images: Tensor) -> Prediction:
+        """Images (B, 3, H, W) to logits (B, outputs, H, W)."""
         height, width = images.shape[-2:]
         padded = pad_to(images, stride=max(level.stride for level in self.extractor.gives))
         characteristics = self.extractor(padded)
