@@ -1,0 +1,33 @@
+"""Score maps to a `ScoreTable`: the only place where probabilities and masks meet."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unplateau.measures.thresholds import BINS, Counts, ScoreTable, counts_of
+from unplateau.types import IGNORE
+
+
+def score_images(scores: NDArray[np.floating], masks: NDArray[np.uint8]) -> ScoreTable:
+    """Table of score maps (N, C, H, W) in 0..1 against masks (N, H, W) of class indices.
+
+    With C = 1 the single class is index 1 of the mask (binary); else class c is index c. Pixels of 255 are not counted.
+    Memory is that of one image, times a small number.
+    """
+    tables = [_score_image(score, mask) for score, mask in zip(scores, masks, strict=True)]
+    return ScoreTable(np.stack([table for table, _ in tables]), np.stack([counts for _, counts in tables]))
+
+
+def _score_image(scores: NDArray[np.floating], mask: NDArray[np.uint8]) -> tuple[NDArray[np.int64], Counts]:
+    classes = len(scores)
+    counted = mask != IGNORE
+    labels = mask[counted].astype(np.int64)
+    of_pixel = scores[:, counted]
+    true = labels == 1 if classes == 1 else labels == np.arange(classes)[:, None]
+    true = true.reshape(classes, -1)
+    bins = np.minimum((of_pixel * BINS).astype(np.int64), BINS - 1)
+    cell = (np.arange(classes)[:, None] * 2 + true) * BINS + bins
+    histogram = np.bincount(cell.ravel(), minlength=classes * 2 * BINS).reshape(classes, 2, BINS)
+    chosen = bins >= BINS // 2 if classes == 1 else of_pixel.argmax(0) == np.arange(classes)[:, None]
+    return histogram, counts_of((chosen & true).sum(-1), chosen.sum(-1), true.sum(-1))

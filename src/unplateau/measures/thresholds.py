@@ -1,0 +1,111 @@
+"""Scores at every threshold in one pass. Counts are integers that add over images, batches and machines.
+
+A `ScoreTable` holds, for each image and class, how many pixels got which score, apart for true and for false
+pixels. Everything that depends on a threshold follows from it without seeing a probability map again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 200
+"""Resolution of a score: thresholds are multiples of 1 / BINS."""
+
+THRESHOLDS: NDArray[np.float64] = np.arange(BINS) / BINS
+"""Thresholds at which the curves are known: a pixel is positive when its score is at least the threshold."""
+
+Counts = NDArray[np.int64]
+"""(..., 3): true positive, predicted and true pixels."""
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Histograms (N, C, 2, BINS) of scores in 0..1, [:, :, 1] over true pixels, [:, :, 0] over the others.
+
+    `argmax` (N, C, 3) are the counts when each pixel takes its best-scored class; for a binary task they are the
+    counts at the threshold 0.5.
+    """
+
+    histograms: NDArray[np.int64]
+    argmax: Counts
+
+    def __len__(self) -> int:
+        return len(self.histograms)
+
+    def at(self, threshold: float) -> Counts:
+        """Counts (N, C, 3) when a pixel is positive from `threshold` (0..1) on; rounded to a multiple of 1 / BINS."""
+        first = int(np.clip(round(threshold * BINS), 0, BINS))
+        chosen = self.histograms[..., first:].sum(-1)
+        return counts_of(chosen[..., 1], chosen.sum(-1), self.histograms[..., 1, :].sum(-1))
+
+    def take(self, images: NDArray[np.int64]) -> ScoreTable:
+        """The table of some of the images."""
+        return ScoreTable(self.histograms[images], self.argmax[images])
+
+
+def counts_of(hit: NDArray[np.int64], predicted: NDArray[np.int64], true: NDArray[np.int64]) -> Counts:
+    """Stack true positive, predicted and true pixels to Counts (..., 3)."""
+    return np.stack([hit, predicted, true], axis=-1)
+
+
+def join(tables: list[ScoreTable]) -> ScoreTable:
+    """One table of the images of several."""
+    return ScoreTable(
+        np.concatenate([table.histograms for table in tables]), np.concatenate([table.argmax for table in tables])
+    )
+
+
+def iou(counts: Counts) -> NDArray[np.float64]:
+    """Intersection over union (...,) of counts (..., 3); nan where a class is neither predicted nor true."""
+    hit, predicted, true = np.moveaxis(counts.astype(np.float64), -1, 0)
+    union = predicted + true - hit
+    return np.divide(hit, union, out=np.full(hit.shape, np.nan), where=union > 0)
+
+
+def mean_iou(counts: Counts) -> float:
+    """IoU over all images of counts (N, C, 3), then the mean over classes that occur; nan when none does.
+
+    Pixels of all images are pooled before the ratio is taken, the convention of the field's benchmarks.
+    """
+    classes = iou(counts.sum(0))
+    return float(np.nanmean(classes)) if np.isfinite(classes).any() else float("nan")
+
+
+def iou_by_threshold(table: ScoreTable) -> NDArray[np.float64]:
+    """IoU (C, BINS) of the pooled images at each of `THRESHOLDS`."""
+    above = table.histograms.sum(0)[..., ::-1].cumsum(-1)[..., ::-1]
+    hit, predicted = above[:, 1], above.sum(1)
+    true = np.broadcast_to(hit[:, :1], hit.shape)
+    return iou(counts_of(hit, predicted, true))
+
+
+def best_threshold(table: ScoreTable) -> float:
+    """The threshold with the highest mean IoU over classes; the middle one of those that tie; nan if none is defined."""
+    curve = iou_by_threshold(table)
+    defined = np.isfinite(curve).all(-1)
+    if not defined.any():
+        return float("nan")
+    mean = curve[defined].mean(0)
+    ties = np.flatnonzero(mean >= mean.max() - 1e-12)
+    return float(THRESHOLDS[ties[len(ties) // 2]])
+
+
+def coverage(counts: Counts) -> float:
+    """Predicted over true positive area of counts (N, C, 3), all classes pooled; nan when nothing is true."""
+    _, predicted, true = counts.sum((0, 1))
+    return float(predicted / true) if true else float("nan")
+
+
+def average_precision(table: ScoreTable) -> float:
+    """Area under the precision-recall curve of pixels by step-wise sum, mean over classes that occur; nan if none."""
+    above = table.histograms.sum(0)[..., ::-1].cumsum(-1).astype(np.float64)
+    hit, predicted = above[:, 1], above.sum(1)
+    precision = np.divide(hit, predicted, out=np.ones_like(hit), where=predicted > 0)
+    occurs = hit[:, -1] > 0
+    if not occurs.any():
+        return float("nan")
+    recall = hit[occurs] / hit[occurs, -1:]
+    return float((np.diff(recall, axis=-1, prepend=0) * precision[occurs]).sum(-1).mean())

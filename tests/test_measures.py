@@ -1,0 +1,114 @@
+"""Measures: what they must equal, by brute force and by property."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from unplateau.measures.intervals import bootstrap, group_sums, interval, iou_draws, resampled_weights
+from unplateau.measures.scoring import score_images
+from unplateau.measures.thresholds import (
+    BINS,
+    THRESHOLDS,
+    average_precision,
+    best_threshold,
+    coverage,
+    iou,
+    iou_by_threshold,
+    join,
+    mean_iou,
+)
+
+SCORES = arrays(np.float64, (3, 1, 6, 5), elements=st.floats(0, 1, width=32))
+TRUTH = arrays(np.uint8, (3, 6, 5), elements=st.sampled_from([0, 1, 255]))
+
+
+def brute_iou(scores, truth, threshold):
+    counted = truth != 255
+    chosen = (scores[:, 0] >= threshold) & counted
+    true = (truth == 1) & counted
+    union = (chosen | true).sum()
+    return (chosen & true).sum() / union if union else np.nan
+
+
+@given(SCORES, TRUTH)
+@settings(max_examples=60, deadline=None)
+def test_iou_at_every_threshold_equals_brute_force(scores, truth):
+    scores = np.floor(scores * BINS) / BINS
+    curve = iou_by_threshold(score_images(scores, truth))[0]
+    for index in (0, 1, BINS // 2, BINS - 1):
+        assert curve[index] == pytest.approx(brute_iou(scores, truth, THRESHOLDS[index]), nan_ok=True)
+
+
+@given(SCORES, TRUTH)
+@settings(max_examples=40, deadline=None)
+def test_tables_add_over_batches(scores, truth):
+    whole = score_images(scores, truth)
+    parts = join([score_images(scores[:1], truth[:1]), score_images(scores[1:], truth[1:])])
+    assert (whole.histograms == parts.histograms).all()
+    assert (whole.argmax == parts.argmax).all()
+
+
+@given(SCORES, TRUTH)
+@settings(max_examples=40, deadline=None)
+def test_best_threshold_is_not_beaten(scores, truth):
+    table = score_images(scores, truth)
+    threshold = best_threshold(table)
+    curve = iou_by_threshold(table)[0]
+    if np.isfinite(threshold):
+        assert mean_iou(table.at(threshold)) == pytest.approx(curve.max())
+
+
+def test_absent_class_is_nan_not_zero_or_one():
+    assert np.isnan(iou(np.zeros((1, 3), np.int64))).all()
+    table = score_images(np.zeros((2, 1, 4, 4)), np.zeros((2, 4, 4), np.uint8))
+    assert np.isnan(average_precision(table))
+    assert np.isnan(coverage(table.at(0.5)))
+
+
+def test_argmax_counts_of_many_classes_equal_brute_force():
+    generator = np.random.default_rng(0)
+    scores = generator.dirichlet(np.ones(4), size=(2, 7, 9)).transpose(0, 3, 1, 2)
+    truth = generator.choice([0, 1, 2, 3, 255], size=(2, 7, 9)).astype(np.uint8)
+    counts = score_images(scores, truth).argmax
+    winner = scores.argmax(1)
+    for image in range(2):
+        for index in range(4):
+            counted = truth[image] != 255
+            chosen = (winner[image] == index) & counted
+            true = truth[image] == index
+            assert counts[image, index].tolist() == [(chosen & true).sum(), chosen.sum(), true.sum()]
+
+
+def test_average_precision_of_perfect_and_inverted_scores():
+    truth = np.zeros((1, 8, 8), np.uint8)
+    truth[:, :2] = 1
+    assert average_precision(score_images(truth[:, None].astype(float), truth)) == pytest.approx(1)
+    assert average_precision(score_images(1 - truth[:, None].astype(float), truth)) == pytest.approx(0.25)
+
+
+def test_group_resampling_is_wider_than_image_resampling_when_frames_agree():
+    generator = np.random.default_rng(0)
+    quality = np.repeat(generator.uniform(0.2, 0.9, 6), 30)
+    true = np.full(180, 100)
+    hit = (quality * 100).astype(np.int64)
+    counts = np.stack([hit, true, true], -1)[:, None]
+    videos = [f"v{index // 30}" for index in range(180)]
+    frames = [str(index) for index in range(180)]
+    width = {}
+    for name, groups in (("video", videos), ("frame", frames)):
+        sums = group_sums(counts, groups)
+        draws = iou_draws(sums, resampled_weights(len(sums), np.random.default_rng(1)))
+        band = interval(mean_iou(counts), draws)
+        width[name] = band.high - band.low
+    assert width["video"] > 3 * width["frame"]
+
+
+def test_bootstrap_covers_the_mean_nine_times_in_ten():
+    generator = np.random.default_rng(0)
+    inside = 0
+    for _ in range(200):
+        band = bootstrap(generator.normal(0, 1, (40, 1)), lambda rows: float(rows.mean()), generator, resamples=200)
+        inside += band.low <= 0 <= band.high
+    assert 0.84 <= inside / 200 <= 0.95
