@@ -1,0 +1,161 @@
+"""Scenes decided by something far away, and scenes that mix what decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from unplateau.errors import UnplateauError, nearest
+from unplateau.scenes.base import Builder, Difficulty, Field, Planted
+from unplateau.scenes.canvas import Colour, ground, paint, photograph, rgb, unit
+from unplateau.scenes.noise import lines, spots
+from unplateau.scenes.shapes import Point, Shape, coverage, disc, inside, offsets, places, some, square, triangle
+from unplateau.types import Size
+
+RADIUS = 7.5
+"""Radius in pixels of a disc at 96x96; all objects of these scenes have its area."""
+
+PLAIN = (0.62, 0.60, 0.58)
+MARKER = (0.10, 0.85, 0.95)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things stand: `centres` of the objects, which are `near` the marker's side, and the `marker` itself."""
+
+    centres: list[Point]
+    near: list[bool]
+    marker: Point
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an object looks like."""
+
+    shape: Shape
+    colour: Colour
+    grain: Field | None = None
+
+
+def context(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Planted:
+    """Identical discs in the left and right half; positive = those in the half where the marker stands.
+
+    The marker stands in a corner, the discs in the opposite upper or lower half, at least 35 rows away: no window of
+    70 pixels around a disc pixel holds any of the marker, so a model of that reach can only take all discs
+    or none. About as many discs stand on either side.
+    """
+    return mixture({"context": 1.0})(rng, size, difficulty)
+
+
+def mixture(shares: Mapping[str, float]) -> Builder:
+    """A builder of scenes that look alike, each decided by one family, drawn with the given shares.
+
+    Each scene holds the same ground, the same marker, and the same number of objects of equal area, half of which are
+    positive on average; so a family's share of the scenes is its share of the positive area. The objects of
+    "context" are plain discs, positive on the marker's side; of "texture", discs with lines (positive) or spots; of
+    "geometry", plain triangles (positive) or squares; of "fire", orange (positive) or blue discs. The marker
+    decides nothing in the last three.
+
+    Shares are relative weights. Raises `UnplateauError` on an unknown family, a negative or missing weight.
+    """
+    for family, share in shares.items():
+        if family not in LOOKS:
+            raise UnplateauError(f"`shares` has the unknown family {family!r}: {nearest(family, LOOKS)}")
+        if not share >= 0:
+            raise UnplateauError(f"`shares` must not be negative; got {share} for {family!r}.")
+    total = float(sum(shares.values()))
+    if not total > 0:
+        raise UnplateauError("`shares` must give at least one family a share above 0.")
+    return partial(_mixed, tuple(shares), tuple(share / total for share in shares.values()))
+
+
+def _mixed(
+    families: tuple[str, ...],
+    shares: tuple[float, ...],
+    rng: np.random.Generator,
+    size: Size,
+    difficulty: Difficulty,
+) -> Planted:
+    family = families[rng.choice(len(families), p=shares)]
+    layout = _layout(rng, size, difficulty.objects)
+    positive = layout.near if family == "context" else some(rng, len(layout.near))
+    looks = LOOKS[family](rng, size)
+    image, mask = _marked(ground(rng, size), layout.marker, size), np.zeros(size, np.uint8)
+    area = float(np.pi * (RADIUS * unit(size)) ** 2)
+    for centre, is_positive in zip(layout.centres, positive, strict=True):
+        look = looks[0 if is_positive else 1]
+        distance = look.shape(*offsets(size, centre, rng.uniform(0, 2 * np.pi)), area)
+        image = paint(image, coverage(distance), _fill(image, look, difficulty.contrast))
+        mask |= inside(distance) * np.uint8(is_positive)
+    return Planted(photograph(rng, image, difficulty.noise), mask, family)
+
+
+def _fill(image: Field, look: Look, contrast: float) -> Field:
+    plain = image + contrast * (look.colour - image)
+    return plain if look.grain is None else plain + contrast * look.grain[..., None]
+
+
+def _marked(image: Field, centre: Point, size: Size) -> Field:
+    y, x = offsets(size, centre, np.pi / 4)
+    return paint(image, coverage(square(y, x, (8 * unit(size)) ** 2)), rgb(*MARKER))
+
+
+def _layout(rng: np.random.Generator, size: Size, objects: int) -> Layout:
+    """Discs in one half (upper or lower), left and right of the middle; the marker in a corner of the other."""
+    height, width = size
+    u, r = unit(size), RADIUS * unit(size)
+    rows = np.array([height / 2 + 1 * u + r, height - 1 - r - u])
+    centres: list[Point] = []
+    near: list[bool] = []
+    on_left = bool(rng.random() < 0.5)
+    for left in (True, False):
+        columns = np.array([r + u, width / 2 - r - 2 * u]) + (0 if left else width / 2 + u)
+        count = max(1, objects // 2 - int(rng.random() < 0.3))
+        box = np.stack([rows, columns], axis=1)
+        found = places(rng, count, box[0], box[1], 2 * r + 1.5 * u)
+        centres, near = centres + found, near + [left == on_left] * len(found)
+    marker = np.array([rng.uniform(6, 7.5) * u, rng.uniform(6.5, 12) * u])
+    if not on_left:
+        marker[1] = width - 1 - marker[1]
+    if rng.random() < 0.5:
+        # Upside down: the marker may stand below and the discs above.
+        centres, marker = [_flipped(c, height) for c in centres], _flipped(marker, height)
+    return Layout(centres, near, marker)
+
+
+def _flipped(point: Point, height: int) -> Point:
+    return np.array([height - 1 - point[0], point[1]])
+
+
+Looks = Callable[[np.random.Generator, Size], tuple[Look, Look]]
+
+
+def _plain_discs(rng: np.random.Generator, size: Size) -> tuple[Look, Look]:
+    return Look(disc, rgb(*PLAIN)), Look(disc, rgb(*PLAIN))
+
+
+def _grained_discs(rng: np.random.Generator, size: Size) -> tuple[Look, Look]:
+    wavelength = 5 * unit(size)
+    lined, spotted = lines(rng, size, wavelength), spots(rng, size, wavelength)
+    return Look(disc, rgb(*PLAIN), 0.13 * lined), Look(disc, rgb(*PLAIN), 0.13 * spotted)
+
+
+def _polygons(rng: np.random.Generator, size: Size) -> tuple[Look, Look]:
+    return Look(triangle, rgb(*PLAIN)), Look(square, rgb(*PLAIN))
+
+
+def _coloured_discs(rng: np.random.Generator, size: Size) -> tuple[Look, Look]:
+    # Both have the lightness of the plain fill.
+    return Look(disc, rgb(0.85, 0.55, 0.25)), Look(disc, rgb(0.45, 0.63, 0.80))
+
+
+LOOKS: dict[str, Looks] = {
+    "fire": _coloured_discs,
+    "texture": _grained_discs,
+    "geometry": _polygons,
+    "context": _plain_discs,
+}
+"""How the positive and the negative objects of each family look in a mixture."""
