@@ -1,1 +1,6 @@
-"""report."""
+"""A saved diagnosis for people: one page for the browser, one summary for the terminal. Never imports torch."""
+
+from unplateau.report.page import write_report
+from unplateau.report.summary import summary
+
+__all__ = ["summary", "write_report"]
