@@ -1,0 +1,110 @@
+"""The extractors by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from unplateau.errors import PieceError, nearest
+from unplateau.extractors.base import AbstractExtractor
+from unplateau.extractors.checkpoint import from_file
+from unplateau.extractors.squeezenet import squeezenet
+from unplateau.extractors.tensors import SUFFIXES
+from unplateau.extractors.timm import from_timm, timm_names
+
+
+class Builder(Protocol):
+    """What the catalogue holds: `weights` is a local file, `pretrained` asks for the published weights."""
+
+    def __call__(self, *, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+        """Build it; random weights by default."""
+        ...
+
+
+def resnet18(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """ResNet-18, supervised: strides 2 to 32, up to 512 channels."""
+    return from_timm("resnet18", pretrained=pretrained, weights=weights, levels=(0, 1, 2, 3, 4))
+
+
+def resnet34(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """ResNet-34, supervised: strides 2 to 32, up to 512 channels."""
+    return from_timm("resnet34", pretrained=pretrained, weights=weights, levels=(0, 1, 2, 3, 4))
+
+
+def resnet50(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """ResNet-50, supervised: strides 2 to 32, up to 2048 channels."""
+    return from_timm("resnet50", pretrained=pretrained, weights=weights, levels=(0, 1, 2, 3, 4))
+
+
+def convnext_atto(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """ConvNeXt of the smallest size, supervised: strides 4 to 32, up to 320 channels."""
+    return from_timm("convnext_atto", pretrained=pretrained, weights=weights, levels=(0, 1, 2, 3))
+
+
+def convnext_tiny(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """ConvNeXt of the usual size, supervised: strides 4 to 32, up to 768 channels."""
+    return from_timm("convnext_tiny", pretrained=pretrained, weights=weights, levels=(0, 1, 2, 3))
+
+
+def mobilenetv3_small_100(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """MobileNet v3, supervised, the cheapest here: strides 2 to 32, up to 576 channels."""
+    return from_timm("mobilenetv3_small_100", pretrained=pretrained, weights=weights, levels=(0, 1, 2, 3, 4))
+
+
+def vit_tiny_patch16_224(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """Vision transformer, supervised: four blocks of twelve, 192 channels at stride 16."""
+    return from_timm("vit_tiny_patch16_224", pretrained=pretrained, weights=weights, levels=(2, 5, 8, 11))
+
+
+def vit_small_patch14_dinov2(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """Vision transformer, self-supervised (DINOv2): four blocks of twelve, 384 channels at stride 14."""
+    return from_timm("vit_small_patch14_dinov2", pretrained=pretrained, weights=weights, levels=(2, 5, 8, 11))
+
+
+def vit_xsmall_patch16_clip_224(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """Vision transformer, aligned with language (TinyCLIP): four blocks of ten, 256 channels at stride 16."""
+    return from_timm("vit_xsmall_patch16_clip_224", pretrained=pretrained, weights=weights, levels=(2, 4, 7, 9))
+
+
+def squeezenet1_1(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """SqueezeNet 1.1: strides 2 to 16, up to 512 channels."""
+    if pretrained and weights is None:
+        raise PieceError("The weights of 'squeezenet1_1' are not fetched: give a .safetensors file as `weights`.")
+    return squeezenet(weights)
+
+
+EXTRACTORS: dict[str, Builder] = {
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "convnext_atto": convnext_atto,
+    "convnext_tiny": convnext_tiny,
+    "mobilenetv3_small_100": mobilenetv3_small_100,
+    "vit_tiny_patch16_224": vit_tiny_patch16_224,
+    "vit_small_patch14_dinov2": vit_small_patch14_dinov2,
+    "vit_xsmall_patch16_clip_224": vit_xsmall_patch16_clip_224,
+    "squeezenet1_1": squeezenet1_1,
+}
+"""Builders by name; a name of your own is one more entry."""
+
+
+def build_extractor(
+    name_or_path: str | Path, *, pretrained: bool = False, weights: Path | None = None
+) -> AbstractExtractor:
+    """A name of `EXTRACTORS`, any other name of timm, or a path to a checkpoint.
+
+    Raises:
+        PieceError: neither a name nor a file, or its weights cannot be had.
+    """
+    name = str(name_or_path)
+    if name in EXTRACTORS:
+        return EXTRACTORS[name](pretrained=pretrained, weights=weights)
+    if isinstance(name_or_path, Path) or name.endswith(SUFFIXES) or "/" in name:
+        return from_file(Path(name))
+    known = timm_names()
+    if name.partition(".")[0] not in known:
+        raise PieceError(
+            f"An extractor must be a name of the catalogue, a timm network or a path to a checkpoint; got {name!r}: "
+            f"{nearest(name, {*EXTRACTORS, *known})}"
+        )
+    return from_timm(name, pretrained=pretrained, weights=weights)

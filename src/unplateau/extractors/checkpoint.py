@@ -1,0 +1,47 @@
+"""An extractor from a local file, recognised by what the file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unplateau.errors import PieceError
+from unplateau.extractors.base import AbstractExtractor
+from unplateau.extractors.squeezenet import squeezenet
+from unplateau.extractors.tensors import TensorFile, read_tensors
+from unplateau.extractors.timm import from_timm
+
+FIRE_MODULE = "features.3.squeeze.weight"
+"""A tensor that tells SqueezeNet's layout from any other."""
+
+TIMM = "timm/"
+"""What the name of an architecture of timm begins with."""
+
+
+def from_file(path: Path, *, architecture: str | None = None) -> AbstractExtractor:
+    """The extractor whose weights `path` holds.
+
+    `architecture` is "timm/<name>"; without it, the file's own metadata or the names of its tensors decide.
+    Wrappers around the names ("module.", "teacher.backbone.", ...) are seen through.
+
+    Raises:
+        PieceError: no such file, not a checkpoint, damaged, of an unknown architecture, or one that does not fit.
+    """
+    file = read_tensors(path)
+    named = architecture or file.architecture
+    if named.startswith(TIMM):
+        return from_timm(named.removeprefix(TIMM), weights=path)
+    if architecture:
+        raise PieceError(
+            f"`architecture` must be 'timm/<name>'; got {architecture!r}. Leave it out or name one of timm."
+        )
+    if any(name.endswith(FIRE_MODULE) for name in file.tensors):
+        return squeezenet(path, preprocessing=_squeezenet_preprocessing(file))
+    raise PieceError(
+        f"{str(path)!r} must be of a known architecture; its {len(file.tensors)} tensors, such as "
+        f"{next(iter(file.tensors))!r}, fit none. Say which with architecture='timm/<name>'."
+    )
+
+
+def _squeezenet_preprocessing(file: TensorFile) -> str:
+    """Only torchvision's own file has the classifier, and its weights expect torchvision's own normalisation."""
+    return "imagenet" if any(name.endswith("classifier.1.weight") for name in file.tensors) else "caffe"

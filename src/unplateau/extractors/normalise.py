@@ -1,0 +1,50 @@
+"""What happens to an image before its pretrained network sees it."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of ImageNet, RGB, 0..1."""
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of ImageNet, RGB, 0..1."""
+
+CAFFE_MEAN = (123.68, 116.779, 103.939)
+"""Mean of ImageNet, RGB, 0..255, as networks ported from Caffe subtract it."""
+
+
+@final
+class Normalise(nn.Module):
+    """Images (B, 3, H, W), RGB 0..1, to (image - mean) / std, and to BGR when `reverse` is set.
+
+    `mean` and `std` are RGB in the unit of the input. They are rules, not weights: a saved state does not hold them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], *, reverse: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
+        self.reverse = reverse
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W), RGB 0..1, as the network expects them."""
+        normal = (images - self.mean) / self.std
+        return normal.flip(1) if self.reverse else normal
+
+
+def imagenet() -> Normalise:
+    """RGB, minus the mean of ImageNet, over its standard deviation."""
+    return Normalise(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def caffe() -> Normalise:
+    """BGR, 0..255, minus the mean of ImageNet, no scaling."""
+    r, g, b = CAFFE_MEAN
+    return Normalise(mean=(r / 255, g / 255, b / 255), std=(1 / 255, 1 / 255, 1 / 255), reverse=True)
