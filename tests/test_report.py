@@ -65,7 +65,7 @@ def finding(check: str, verdict: str, claim: str, **more: Any) -> dict[str, Any]
 
 def epoch(step: int) -> dict[str, Any]:
     progress = 1 - 2 ** (-step / 90)
-    wobble = 0.03 * ((step * 7919) % 13 / 13 - 0.5)
+    wobble = 0.03 * ((step * step * 7919) % 13 / 13 - 0.5)
     return {
         "step": step,
         "train_loss": 0.72 - 0.55 * progress,

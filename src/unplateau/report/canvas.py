@@ -21,11 +21,12 @@ from matplotlib.figure import Figure
 WIDE, NARROW = 800, 350
 """Widths in pixels: beside a column of words, and on a phone."""
 
-INK, MUTED, RULE = "#1d2329", "#68717a", "#dfe3e8"
+PAPER, INK, MUTED, RULE = "#fffffe", "#1d2329", "#68717a", "#dfe3e8"
 TEXTURAL, GEOMETRIC, SEMANTIC, NEUTRAL = "#d98a00", "#00916b", "#0068ae", "#8d969f"
 ALARM = "#c8500a"
 
 VARIABLES = {
+    PAPER: "--paper",
     INK: "--ink",
     MUTED: "--muted",
     RULE: "--rule",
@@ -98,11 +99,27 @@ def rules(made: Any, axis: str) -> None:
     made.grid(axis=axis, color=RULE, linewidth=1)
 
 
+def name_upright(made: Any, words: str, above: float) -> None:
+    """The unit of the upright axis, above its numbers and flush with them, `above` pixels over the axes."""
+    made.annotate(
+        words,
+        (0, 1),
+        xytext=(-6, above),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=11,
+        color=MUTED,
+    )
+
+
 def whisker(made: Any, x: float, y: float, bounds: tuple[float, float], color: str, upright: bool = True) -> None:
-    """The 90 % interval of a point: a thin line, nothing where a bound is unknown."""
+    """The 90 % interval of a point, cased in paper to be seen on a bar; nothing where a bound is unknown."""
     if any(bound != bound for bound in bounds):
         return
     xs, ys = ((x, x), bounds) if upright else (bounds, (y, y))
+    made.plot(xs, ys, color=PAPER, linewidth=3.6, solid_capstyle="butt", zorder=3)
     made.plot(xs, ys, color=color, linewidth=1.4, solid_capstyle="butt", zorder=4)
 
 
@@ -139,7 +156,8 @@ def _svg(name: str, width: int, height: float, paint: Callable[[Figure, int], No
         paint(figure, width)
         sheet = io.StringIO()
         canvas.print_svg(sheet, metadata={"Date": None})
-    return Markup(_inline(sheet.getvalue(), name, width))  # noqa: S704 - matplotlib escapes the text it writes
+    # Safe as it is: matplotlib escapes the text that it writes.
+    return Markup(_inline(sheet.getvalue(), name, width))
 
 
 def _inline(svg: str, name: str, width: int) -> str:

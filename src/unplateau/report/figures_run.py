@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from unplateau.report import wording
-from unplateau.report.canvas import ALARM, INK, MUTED, NEUTRAL, SEMANTIC, WIDE, Box, Drawing, axes, draw, rules, whisker
+from unplateau.report.canvas import (
+    ALARM,
+    INK,
+    MUTED,
+    NEUTRAL,
+    SEMANTIC,
+    WIDE,
+    Box,
+    Drawing,
+    axes,
+    draw,
+    name_upright,
+    rules,
+    whisker,
+)
 from unplateau.report.saved import Law, LearningCurve, OperatingPoint, Point, Saved
 from unplateau.types import Epoch
 
-FOOT = 50
+FOOT = 44
 """Pixels below the axes for tick labels and the unit."""
 
 
@@ -55,7 +70,7 @@ def _paint_curve(made: Any, width: int, curve: LearningCurve) -> None:
     _note(made, today, "today")
     _image_ticks(made, [each.images for each in everything], width)
     made.set_xlabel("training images, log scale", fontsize=11)
-    made.set_title("IoU", loc="left", fontsize=11, color=MUTED, x=0, pad=14, ha="right")
+    name_upright(made, "IoU", 8)
 
 
 def _predicted(made: Any, each: Point) -> None:
@@ -87,12 +102,15 @@ def _paint_law(made: Any, curve: LearningCurve, law: Law, span: tuple[float, flo
         if end > start:
             images = np.geomspace(start, end, 60)
             with np.errstate(over="ignore"):
-                made.plot(images, law.ceiling - law.scale * (images / unit) ** -law.exponent, ls=style, color=color, lw=1.4)
+                iou = law.ceiling - law.scale * (images / unit) ** -law.exponent
+            made.plot(images, iou, linestyle=style, color=color, linewidth=1.4)
     bottom, top = made.get_ylim()
     if bottom < law.ceiling < top:
         made.axhline(law.ceiling, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
         place: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points", "xycoords": ("axes fraction", "data")}
-        made.annotate(f"ceiling of the law {wording.iou(law.ceiling)}", (0, law.ceiling), fontsize=11, color=MUTED, **place)
+        made.annotate(
+            f"ceiling of the law {wording.iou(law.ceiling)}", (0, law.ceiling), fontsize=11, color=MUTED, **place
+        )
 
 
 def law_unit(curve: LearningCurve, law: Law) -> float:
@@ -129,9 +147,7 @@ def _image_ticks(made: Any, images: Sequence[float], width: int) -> None:
 
 def _note(made: Any, x: float, words: str) -> None:
     """A word above the axes at `x`."""
-    made.text(
-        x, 1.02, words, transform=made.get_xaxis_transform(), ha="center", va="bottom", fontsize=11, color=MUTED
-    )
+    made.text(x, 1.02, words, transform=made.get_xaxis_transform(), ha="center", va="bottom", fontsize=11, color=MUTED)
 
 
 # ---- thresholds ------------------------------------------------------------------------------------------------
@@ -148,12 +164,24 @@ def threshold_curve(saved: Saved) -> Drawing | None:
     )
 
     def paint(figure: Figure, width: int) -> None:
-        _paint_thresholds(axes(figure, Box(44, 20, 30, FOOT)), point)
+        _paint_thresholds(axes(figure, Box(44, 20, 30, FOOT)), point, width == WIDE)
 
     return draw("threshold", alt, lambda width: 270 if width == WIDE else 250, paint)
 
 
-def _paint_thresholds(made: Any, point: OperatingPoint) -> None:
+@dataclass(frozen=True)
+class Mark:
+    """A marked threshold: its IoU, its words, which side of its line they stand on, and how high."""
+
+    x: float
+    y: float
+    words: str
+    color: str
+    leftward: bool
+    level: float
+
+
+def _paint_thresholds(made: Any, point: OperatingPoint, wide: bool) -> None:
     order = np.argsort(point.thresholds)
     thresholds, values = np.asarray(point.thresholds)[order], np.asarray(point.iou)[order]
     made.plot(thresholds, values, color=INK, linewidth=1.6, zorder=3)
@@ -162,30 +190,39 @@ def _paint_thresholds(made: Any, point: OperatingPoint) -> None:
     made.yaxis.set_major_locator(MaxNLocator(5))
     rules(made, "y")
     made.set_xlabel("threshold on the predicted probability", fontsize=11)
-    made.set_title("IoU", loc="left", fontsize=11, color=MUTED, x=0, pad=14, ha="right")
+    name_upright(made, "IoU", 8)
     usable = np.isfinite(values) & np.isfinite(thresholds)
-    marks = ((point.best, "best", SEMANTIC, "D", 0.97), (point.chosen, "chosen", ALARM, "o", 0.87))
-    for x, name, color, marker, level in marks:
-        if wording.known(x):
-            _mark(made, x, float(np.interp(x, thresholds[usable], values[usable])), (name, color, marker, level))
+    for mark in _marks(point, thresholds[usable], values[usable], wide):
+        _paint_mark(made, mark)
 
 
-def _mark(made: Any, x: float, y: float, style: tuple[str, str, str, float]) -> None:
-    """A point on the curve and its words, at a level of their own so that two marks never meet."""
-    name, color, marker, level = style
-    top = made.get_ylim()[1]
-    made.plot((x, x), (0, level * top), color=color, linewidth=1, linestyle=(0, (1, 2)), zorder=2)
-    made.plot([x], [y], marker, color=color, markersize=7, zorder=5)
-    aside = 6 if x < 0.5 else -6
+def _marks(point: OperatingPoint, thresholds: Any, values: Any, wide: bool) -> list[Mark]:
+    """The chosen and the best threshold, words turned away from each other; one mark where they are the same."""
+    named = [(point.chosen, "chosen", ALARM), (point.best, "best", SEMANTIC)]
+    if point.chosen == point.best:
+        named = [(point.best, "chosen and best", SEMANTIC)]
+    marks = []
+    for rank, (x, name, color) in enumerate(sorted(each for each in named if wording.known(each[0]))):
+        y = float(np.interp(x, thresholds, values))
+        words = f"{name} {wording.iou(x)}" + (f": IoU {wording.iou(y)}" if wide else "")
+        leftward = x > 0.65 if rank else x > 0.35
+        marks.append(Mark(x, y, words, color, leftward, 0.97 if leftward == bool(rank) else 0.86))
+    return marks
+
+
+def _paint_mark(made: Any, mark: Mark) -> None:
+    height = mark.level * made.get_ylim()[1]
+    made.plot((mark.x, mark.x), (0, height), color=mark.color, linewidth=1, linestyle=(0, (1, 2)), zorder=2)
+    made.plot([mark.x], [mark.y], "o", color=mark.color, markersize=7, zorder=5)
     made.annotate(
-        f"{name} {wording.iou(x)}: IoU {wording.iou(y)}",
-        (x, level * top),
-        xytext=(aside, 0),
+        mark.words,
+        (mark.x, height),
+        xytext=(-6 if mark.leftward else 6, 0),
         textcoords="offset points",
-        ha="left" if aside > 0 else "right",
+        ha="right" if mark.leftward else "left",
         va="center",
         fontsize=11,
-        color=color,
+        color=mark.color,
     )
 
 
@@ -206,7 +243,8 @@ def training(saved: Saved) -> Drawing | None:
         return None
     last = epochs[-1]
     alt = (
-        f"Training over {wording.count(last.step)} steps. At the end: training loss {wording.compact(last.train_loss)}, "
+        f"Training over {wording.count(last.step)} steps. At the end: "
+        f"training loss {wording.compact(last.train_loss)}, "
         f"validation loss {wording.compact(last.val_loss)}, IoU {wording.iou(last.iou)} at 0.5 and "
         f"{wording.iou(last.best_iou)} at the best threshold, coverage {wording.compact(last.coverage)}."
     )

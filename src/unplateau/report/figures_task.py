@@ -15,6 +15,7 @@ from unplateau.report.canvas import (
     INK,
     MUTED,
     NEUTRAL,
+    PAPER,
     RULE,
     WIDE,
     Box,
@@ -22,14 +23,34 @@ from unplateau.report.canvas import (
     apart,
     axes,
     draw,
+    name_upright,
     rules,
     whisker,
 )
 from unplateau.report.saved import Saved, Share
 from unplateau.types import Interval, Rung
 
-FOOT = 50
+FOOT = 44
 """Pixels below the axes for tick labels and the unit."""
+
+STEPS = {
+    "colour": "textural",
+    "texture": "textural",
+    "geometry": "geometric",
+    "context": "semantic",
+    "semantics": "semantic",
+    "textural": "textural",
+    "geometric": "geometric",
+    "semantic": "semantic",
+}
+"""Family of a step of the waterfall whose name is no rung of this ladder."""
+
+
+DIAMETERS = {-2: "D/4", -1: "D/2", 0: "D", 1: "2D", 2: "4D"}
+"""Marks of reach in object diameters, by power of two."""
+
+BAR = 13
+"""Thickness of a bar in pixels."""
 
 
 # ---- rows of bars: the waterfall and the families --------------------------------------------------------------
@@ -40,7 +61,7 @@ def waterfall(saved: Saved) -> Drawing | None:
     shares = saved.waterfall
     if not shares:
         return None
-    family = {rung.name: rung.family for rung in saved.ladder}
+    family = STEPS | {rung.name: rung.family for rung in saved.ladder}
     alt = "Waterfall of IoU. " + "; ".join(f"{each.name} {wording.full(each.gain, True)}" for each in shares) + "."
 
     def paint(figure: Figure, width: int) -> None:
@@ -49,7 +70,7 @@ def waterfall(saved: Saved) -> Drawing | None:
         made.set_xlim(min(0.0, *_finite(ends)), max(1.0, *_finite(ends)))
         made.set_xlabel("IoU", fontsize=11)
         for row, share in enumerate(shares):
-            _step(made, row, share, FAMILIES.get(family.get(share.name, share.name), NEUTRAL))
+            _step(made, row, share, BAR / _row(width), FAMILIES.get(family.get(share.name, ""), NEUTRAL))
             if row + 1 < len(shares):
                 end = share.start + share.gain.mean
                 made.plot((end, end), (row, row + 1), color=RULE, linewidth=1, zorder=1)
@@ -73,14 +94,19 @@ def families(saved: Saved) -> Drawing | None:
         made.set_xlabel("share of the attainable IoU that needs the family", fontsize=11)
         made.axvline(0, color=MUTED, linewidth=1, zorder=5)
         for row, (name, each) in enumerate(found):
-            made.barh(row, each.mean, height=0.44, color=FAMILIES.get(name, NEUTRAL), zorder=2)
+            made.barh(row, each.mean, height=BAR / _row(width), color=FAMILIES.get(name, NEUTRAL), zorder=2)
             whisker(made, each.mean, row, (each.low, each.high), INK, upright=False)
 
     return draw("families", alt, lambda width: _rows_height(width, len(found)), paint)
 
 
+def _row(width: int) -> int:
+    """Height of a row in pixels; on a phone it also holds the words."""
+    return 30 if width == WIDE else 46
+
+
 def _rows_height(width: int, rows: int) -> float:
-    return rows * (30 if width == WIDE else 46) + FOOT + 6
+    return rows * _row(width) + FOOT + 6
 
 
 def _rows(figure: Figure, width: int, said: list[tuple[str, str]]) -> Any:
@@ -91,20 +117,22 @@ def _rows(figure: Figure, width: int, said: list[tuple[str, str]]) -> Any:
     made.set_yticks([])
     made.xaxis.set_major_locator(MaxNLocator(5))
     rules(made, "x")
+    made.tick_params(pad=8)
     for row, (name, words) in enumerate(said):
-        at = row if wide else row - 0.3
+        at = row if wide else row - 0.34
         where: dict[str, Any] = {"xycoords": ("figure points", "data"), "va": "center", "annotation_clip": False}
         made.annotate(wording.shortened(wording.plain(name), 26), (0 if wide else 12, at), ha="left", **where)
+        where["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
         made.annotate(words, (width if wide else width - 12, at), ha="right", color=MUTED, fontsize=11, **where)
     return made
 
 
-def _step(made: Any, row: int, share: Share, color: str) -> None:
+def _step(made: Any, row: int, share: Share, height: float, color: str) -> None:
     """A gain is filled, what is missing is pale, a loss is an open bar in the colour of alarm."""
     paint: dict[str, Any] = {"color": color, "alpha": 0.45 if share.kind == "remainder" else 1.0}
     if share.gain.mean < 0:
         paint = {"facecolor": "none", "edgecolor": ALARM, "linewidth": 1.4}
-    made.barh(row, share.gain.mean, left=share.start, height=0.44, zorder=2, **paint)
+    made.barh(row, share.gain.mean, left=share.start, height=height, zorder=2, **paint)
     whisker(made, 0, row, _moved(share), INK, upright=False)
 
 
@@ -157,7 +185,7 @@ def _paint_ladder(figure: Figure, width: int, saved: Saved) -> None:
     side = axes(figure, Box(width - column + 14, column - (66 if wide else 40), 40, FOOT), sharey=main)
     _set_heights(main, [*saved.ladder], saved.baseline.iou.mean)
     _paint_chain(main, chain, width, column)
-    _mark_objects(main, saved.data.object_diameter, wide)
+    _mark_objects(main, saved.data.object_diameter, width - 40 - column)
     _paint_side(side, others, saved.baseline.iou, column - (74 if wide else 44))
     main.axhline(saved.baseline.iou.mean, color=ALARM, linewidth=1.4, linestyle=(0, (5, 3)), zorder=3)
     side.axhline(saved.baseline.iou.mean, color=ALARM, linewidth=1.4, linestyle=(0, (5, 3)), zorder=3)
@@ -169,7 +197,7 @@ def _set_heights(made: Any, rungs: list[Rung], baseline: float) -> None:
     made.set_ylim(min(values) - pad, max(values) + 1.6 * pad)
     made.yaxis.set_major_locator(MaxNLocator(6))
     rules(made, "y")
-    made.set_title("IoU", loc="left", fontsize=11, color=MUTED, x=0, pad=24, ha="right")
+    name_upright(made, "IoU", 11)
 
 
 def _paint_chain(made: Any, chain: list[Rung], width: int, column: int) -> None:
@@ -197,9 +225,7 @@ def _dot(made: Any, place: float, rung: Rung) -> None:
     color = FAMILIES.get(rung.family, NEUTRAL)
     whisker(made, place, 0, (rung.iou.low, rung.iou.high), color)
     fill = "none" if rung.control else color
-    made.plot(
-        [place], [rung.iou.mean], marker="o", markersize=8, markerfacecolor=fill, markeredgecolor=color, mew=1.6, zorder=5
-    )
+    made.plot([place], [rung.iou.mean], "o", markersize=8, mfc=fill, mec=color, mew=1.6, zorder=5)
 
 
 def _dot_numbers(made: Any, chain: list[Rung], places: list[float], pixels: float) -> None:
@@ -218,6 +244,8 @@ def _dot_numbers(made: Any, chain: list[Rung], places: list[float], pixels: floa
             ha="center",
             fontsize=11,
             color=MUTED,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1},
+            zorder=3,
         )
         last = place
 
@@ -225,7 +253,8 @@ def _dot_numbers(made: Any, chain: list[Rung], places: list[float], pixels: floa
 def _reach_ticks(made: Any, chain: list[Rung], places: list[float], pixels: float) -> None:
     octaves = [place for place, rung in zip(places, chain, strict=True) if 0 < rung.reach < math.inf] or [0.0]
     stride = max(1, math.ceil(26 / pixels))
-    ticks = {float(each): f"{2**each:g}" for each in range(math.ceil(min(octaves)), math.floor(max(octaves)) + 1, stride)}
+    whole = range(math.ceil(min(octaves)), math.floor(max(octaves)) + 1, stride)
+    ticks = {float(each): f"{2.0**each:g}" for each in whole}
     for place, rung in zip(places, chain, strict=True):
         if rung.reach == 0 or math.isinf(rung.reach):
             ticks = {at: words for at, words in ticks.items() if abs(at - place) * pixels > 40}
@@ -233,16 +262,18 @@ def _reach_ticks(made: Any, chain: list[Rung], places: list[float], pixels: floa
     made.set_xticks(list(ticks), list(ticks.values()))
 
 
-def _mark_objects(made: Any, diameter: float, wide: bool) -> None:
+def _mark_objects(made: Any, diameter: float, width: float) -> None:
     """Marks at D/4 to 4D along the top, a line at D itself."""
     if not diameter > 0:
         return
     low, high = made.get_xlim()
-    top = made.get_xaxis_transform()
-    for power, words in ((-2, "D/4"), (-1, "D/2"), (0, f"D = {diameter:.3g} px" if wide else "D"), (1, "2D"), (2, "4D")):
+    top, width_of_octave = made.get_xaxis_transform(), width / (high - low)
+    powers = (-2, 0, 2) if width_of_octave < 30 else range(-2, 3)
+    for power in powers:
         place = math.log2(diameter) + power
         if low <= place <= high:
             made.plot((place, place), (1, 1.02), transform=top, color=MUTED, linewidth=1, clip_on=False)
+            words = f"D = {diameter:.3g} px" if power == 0 and width_of_octave >= 30 else DIAMETERS[power]
             made.text(place, 1.035, words, transform=top, ha="center", va="bottom", fontsize=11, color=MUTED)
     made.axvline(math.log2(diameter), color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
 
@@ -252,7 +283,7 @@ def _paint_side(side: Any, others: list[Rung], baseline: Interval, label: float)
     side.tick_params(labelleft=False)
     side.set_xticks([])
     side.spines["bottom"].set_visible(False)
-    side.set_xlim(-0.7, max(len(others), 1) - 0.3)
+    side.set_xlim(-0.7, max(len(others), 1) - 0.1)
     rules(side, "y")
     for place, rung in enumerate(others):
         _dot(side, place, rung)

@@ -85,17 +85,21 @@ def reasons(saved: Saved) -> dict[str, str]:
     return {section: told.get(section) or standing for section, standing in wording.MISSING.items()}
 
 
-def key_numbers(saved: Saved) -> list[tuple[str, str, str]]:
-    """The row below the verdict: label, number, and what qualifies the number."""
+def key_numbers(saved: Saved) -> list[tuple[str, str, tuple[str, ...]]]:
+    """The row below the verdict: label, number, and lines that qualify the number."""
     base, data = saved.baseline, saved.data
     pieces = " + ".join(piece for piece in (base.extractor, base.decoder) if piece)
     return [
-        ("Baseline IoU", wording.iou(base.iou.mean), " ".join(filter(None, (wording.spread(base.iou), pieces)))),
-        ("Threshold", wording.iou(base.threshold), _threshold_said(saved)),
+        ("Baseline IoU", wording.iou(base.iou.mean), (wording.spread(base.iou), pieces)),
+        ("Threshold", wording.iou(base.threshold), (_threshold_said(saved),)),
         _best_remedy(saved),
-        ("Images", wording.count(data.images), f"in {wording.count(data.groups)} groups"),
-        ("Time", wording.duration(saved.seconds), f"seed {saved.seed}" if saved.seed else ""),
+        ("Images", wording.count(data.images), (_groups_said(data.groups),)),
+        ("Time", wording.duration(saved.seconds), (f"seed {saved.seed}" if saved.seed else "",)),
     ]
+
+
+def _groups_said(groups: float) -> str:
+    return f"in {wording.count(groups)} groups" if wording.known(groups) else "groups not known"
 
 
 def _threshold_said(saved: Saved) -> str:
@@ -105,13 +109,13 @@ def _threshold_said(saved: Saved) -> str:
     return f"at 0.5 the IoU is {wording.iou(half)}" if wording.known(half) else "on the predicted probability"
 
 
-def _best_remedy(saved: Saved) -> tuple[str, str, str]:
+def _best_remedy(saved: Saved) -> tuple[str, str, tuple[str, ...]]:
     if saved.remedies is None:
-        return "Best single remedy", wording.ABSENT, "none was priced"
+        return "Best single remedy", wording.ABSENT, ("none was priced",)
     if not saved.remedies:
-        return "Best single remedy", "none", "nothing measured here would lift the IoU"
+        return "Best single remedy", "none", ("nothing measured here would lift the IoU",)
     best = saved.remedies[0]
-    return "Best single remedy", wording.gain(best.gain.mean), f"{wording.spread(best.gain, True)} {best.name}".strip()
+    return "Best single remedy", wording.gain(best.gain.mean), (wording.spread(best.gain, True), best.name)
 
 
 def facts(saved: Saved) -> list[tuple[str, str]]:
@@ -135,15 +139,15 @@ def facts(saved: Saved) -> list[tuple[str, str]]:
     ]
 
 
-def law_said(saved: Saved) -> str:
-    """The fitted law as a formula, with what n counts."""
+def law_said(saved: Saved) -> tuple[str, str, str] | None:
+    """The fitted law as what stands before the exponent of n, the exponent, and what n counts."""
     curve = saved.learning_curve
     if curve.law is None or not curve.points:
-        return ""
+        return None
     n = "images" if figures_run.law_unit(curve, curve.law) == 1.0 else "groups"
     law = curve.law
-    scale, exponent = wording.compact(law.scale), wording.compact(law.exponent)
-    return f"IoU(n) = {wording.iou(law.ceiling)} {wording.MINUS} {scale} · n^({wording.MINUS}{exponent}), n in {n}"
+    head = f"IoU(n) = {wording.iou(law.ceiling)} {wording.MINUS} {wording.compact(law.scale)} · n"
+    return head, wording.compact(-law.exponent), n
 
 
 def overlay(folder: Path, file: str) -> str:

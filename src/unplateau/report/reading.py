@@ -85,7 +85,9 @@ def _checked(raw: object) -> dict[str, Any]:
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise DataError(f"`version` must be a whole number from 1; found {version!r}. Run the diagnosis again.")
     if version > LAYOUT:
-        raise DataError(f"`version` must be at most {LAYOUT}; found {version}, from a newer unplateau. Upgrade this one.")
+        raise DataError(
+            f"`version` must be at most {LAYOUT}; found {version}, from a newer unplateau. Upgrade this one."
+        )
     return raw
 
 

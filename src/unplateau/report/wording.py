@@ -42,7 +42,10 @@ GLOSSARY = (
     ("Extractor, decoder", "The two pieces of a model: image to characteristics, characteristics to mask."),
     ("Reach", "How far from a pixel a network may look when it decides about that pixel, in pixels."),
     ("D", "Object diameter: the median diameter of a connected object in the masks, on the working grid."),
-    ("Rung, ladder", "One small network of bounded reach, and the series of them from a single pixel to the whole image."),
+    (
+        "Rung, ladder",
+        "One small network of bounded reach, and the series of them from a single pixel to the whole image.",
+    ),
     ("Family", "Textural: local patterns. Geometric: ordered shape. Semantic: what the thing is, given the scene."),
     ("Demand", "Share of the attainable IoU that is lost without the family."),
     ("Ceiling", "The IoU that a setup approaches and does not pass."),
@@ -86,7 +89,7 @@ def percent(value: float) -> str:
     """A share as a percentage; small shares keep a decimal."""
     if not known(value):
         return ABSENT
-    return f"{100 * value:.{1 if abs(value) < 0.1 else 0}f} %".replace("-", MINUS)
+    return f"{100 * value:.{1 if abs(value) < 0.02 and value else 0}f} %".replace("-", MINUS)
 
 
 def percent_spread(interval: Interval) -> str:
