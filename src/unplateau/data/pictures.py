@@ -107,7 +107,10 @@ def _ranked(members: list[int], generator: np.random.Generator) -> list[tuple[bo
 
 
 def _in_parallel(work: Callable[[int], _T], indices: Sequence[int]) -> list[_T]:
-    """`work` on each index, on a thread for each core (image codecs and numpy let go of the interpreter); the first error in order is raised."""
+    """`work` on each index, on a thread a core; the first error in order is raised.
+
+    Threads suffice: image codecs and numpy let go of the interpreter, and arrays need not be copied between processes.
+    """
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
         return list(pool.map(work, indices))
 

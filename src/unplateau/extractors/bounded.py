@@ -172,6 +172,24 @@ class ColourExtractor(AbstractExtractor):
         return Characteristics((self.layers((images - MEAN) / SPREAD),), (1,))
 
 
+def rung(name: str) -> AbstractExtractor | None:
+    """The extractor that `name` names: "colour", "unet" (whole image), "reach-33", "orderless-9-17"; None for others."""
+    kind, _, numbers = name.partition("-")
+    if name == "colour":
+        return ColourExtractor()
+    if name == "unet":
+        return bounded(math.inf)
+    if kind == "reach" and numbers.isdecimal():
+        return bounded(int(numbers))
+    if kind == "orderless" and all(part.isdecimal() for part in numbers.split("-")):
+        return OrderlessExtractor(tuple(int(part) for part in numbers.split("-")))
+    return None
+
+
+RUNGS = ("colour", "orderless-9-17", "reach-33", "unet")
+"""Examples of the names that `rung` knows."""
+
+
 def bounded(reach: float) -> BoundedExtractor:
     """The bounded extractor whose reach is nearest to `reach` pixels (in ratio); the whole image for inf.
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from unplateau.errors import PieceError, nearest
 from unplateau.extractors.base import AbstractExtractor
+from unplateau.extractors.bounded import RUNGS, rung
 from unplateau.extractors.checkpoint import from_file
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.tensors import SUFFIXES
@@ -91,12 +92,14 @@ EXTRACTORS: dict[str, Builder] = {
 def build_extractor(
     name_or_path: str | Path, *, pretrained: bool = False, weights: Path | None = None
 ) -> AbstractExtractor:
-    """A name of `EXTRACTORS`, any other name of timm, or a path to a checkpoint.
+    """A rung ("unet", "reach-33", ...), a name of `EXTRACTORS`, any other name of timm, or a path to a checkpoint.
 
     Raises:
         PieceError: neither a name nor a file, or its weights cannot be had.
     """
     name = str(name_or_path)
+    if (known_rung := rung(name)) is not None:
+        return known_rung
     if name in EXTRACTORS:
         return EXTRACTORS[name](pretrained=pretrained, weights=weights)
     if isinstance(name_or_path, Path) or name.endswith(SUFFIXES) or "/" in name:
@@ -105,6 +108,6 @@ def build_extractor(
     if name.partition(".")[0] not in known:
         raise PieceError(
             f"An extractor must be a name of the catalogue, a timm network or a path to a checkpoint; got {name!r}: "
-            f"{nearest(name, {*EXTRACTORS, *known})}"
+            f"{nearest(name, {*EXTRACTORS, *RUNGS, *known})}"
         )
     return from_timm(name, pretrained=pretrained, weights=weights)

@@ -17,6 +17,7 @@ from unplateau.report.canvas import (
     INK,
     MUTED,
     NEUTRAL,
+    PAPER,
     SEMANTIC,
     WIDE,
     Box,
@@ -79,6 +80,7 @@ def _predicted(made: Any, each: Point) -> None:
     top = each.iou.high if wording.known(each.iou.high) else each.iou.mean
     words = f"{_factor(each)}\n{wording.iou(each.iou.mean)}"
     place: dict[str, Any] = {"xytext": (0, 6), "textcoords": "offset points", "annotation_clip": False}
+    place["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
     made.annotate(words, (each.images, top), ha="center", va="bottom", fontsize=11, color=SEMANTIC, **place)
 
 
@@ -284,6 +286,7 @@ def _paint_panel(made: Any, title: str, lines: list[tuple[list[float], str, str]
     if "coverage" in title:
         made.axhline(1.0, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
     made.set_ylim(min(0.0, *values), 1.08 * max(*values, 1.0 if "coverage" in title else 0.0))
+    made.set_xlim(left=0)
     made.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     made.yaxis.set_major_locator(MaxNLocator(5))
     rules(made, "y")

@@ -94,7 +94,7 @@ def families(saved: Saved) -> Drawing | None:
         made.set_xlabel("share of the attainable IoU that needs the family", fontsize=11)
         made.axvline(0, color=MUTED, linewidth=1, zorder=5)
         for row, (name, each) in enumerate(found):
-            made.barh(row, each.mean, height=BAR / _row(width), color=FAMILIES.get(name, NEUTRAL), zorder=2)
+            made.barh(row, each.mean, height=BAR / _row(width), zorder=2, **_fill(each, FAMILIES.get(name, NEUTRAL)))
             whisker(made, each.mean, row, (each.low, each.high), INK, upright=False)
 
     return draw("families", alt, lambda width: _rows_height(width, len(found)), paint)
@@ -121,19 +121,24 @@ def _rows(figure: Figure, width: int, said: list[tuple[str, str]]) -> Any:
     for row, (name, words) in enumerate(said):
         at = row if wide else row - 0.34
         where: dict[str, Any] = {"xycoords": ("figure points", "data"), "va": "center", "annotation_clip": False}
-        made.annotate(wording.shortened(wording.plain(name), 26), (0 if wide else 12, at), ha="left", **where)
         where["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
+        made.annotate(wording.shortened(wording.plain(name), 26), (0 if wide else 12, at), ha="left", **where)
         made.annotate(words, (width if wide else width - 12, at), ha="right", color=MUTED, fontsize=11, **where)
     return made
 
 
 def _step(made: Any, row: int, share: Share, height: float, color: str) -> None:
-    """A gain is filled, what is missing is pale, a loss is an open bar in the colour of alarm."""
-    paint: dict[str, Any] = {"color": color, "alpha": 0.45 if share.kind == "remainder" else 1.0}
-    if share.gain.mean < 0:
-        paint = {"facecolor": "none", "edgecolor": ALARM, "linewidth": 1.4}
+    """One bar of the waterfall; what is missing is pale."""
+    paint = _fill(share.gain, color, 0.45 if share.kind == "remainder" else 1.0)
     made.barh(row, share.gain.mean, left=share.start, height=height, zorder=2, **paint)
     whisker(made, 0, row, _moved(share), INK, upright=False)
+
+
+def _fill(gain: Interval, color: str, alpha: float = 1.0) -> dict[str, Any]:
+    """A gain is filled, a loss is an open bar in the colour of alarm."""
+    if gain.mean < 0:
+        return {"facecolor": "none", "edgecolor": ALARM, "linewidth": 1.4}
+    return {"color": color, "alpha": alpha}
 
 
 def _moved(share: Share) -> tuple[float, float]:
@@ -186,7 +191,7 @@ def _paint_ladder(figure: Figure, width: int, saved: Saved) -> None:
     _set_heights(main, [*saved.ladder], saved.baseline.iou.mean)
     _paint_chain(main, chain, width, column)
     _mark_objects(main, saved.data.object_diameter, width - 40 - column)
-    _paint_side(side, others, saved.baseline.iou, column - (74 if wide else 44))
+    _paint_side(side, others, saved.baseline.iou, 16 if wide else 9)
     main.axhline(saved.baseline.iou.mean, color=ALARM, linewidth=1.4, linestyle=(0, (5, 3)), zorder=3)
     side.axhline(saved.baseline.iou.mean, color=ALARM, linewidth=1.4, linestyle=(0, (5, 3)), zorder=3)
 
@@ -278,7 +283,7 @@ def _mark_objects(made: Any, diameter: float, width: float) -> None:
     made.axvline(math.log2(diameter), color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
 
 
-def _paint_side(side: Any, others: list[Rung], baseline: Interval, label: float) -> None:
+def _paint_side(side: Any, others: list[Rung], baseline: Interval, letters: int) -> None:
     """Rungs without a place on the axis of reach, and the names of all horizontal marks, kept apart."""
     side.tick_params(labelleft=False)
     side.set_xticks([])
@@ -295,5 +300,5 @@ def _paint_side(side: Any, others: list[Rung], baseline: Interval, label: float)
     for (value, name, color), at in zip(marks, placed, strict=True):
         where: dict[str, Any] = {"xycoords": side.get_yaxis_transform(), "va": "center", "annotation_clip": False}
         side.annotate(
-            f"{wording.shortened(name, 13)} {wording.iou(value)}", (1.08, at), color=color, fontsize=11, **where
+            f"{wording.shortened(name, letters)} {wording.iou(value)}", (1.08, at), color=color, fontsize=11, **where
         )

@@ -15,7 +15,7 @@ from unplateau.scenes.noise import lines, spots
 from unplateau.scenes.shapes import Point, Shape, coverage, disc, inside, offsets, places, some, square, triangle
 from unplateau.types import Size
 
-RADIUS = 7.5
+RADIUS = 7.0
 """Radius in pixels of a disc at 96x96; all objects of these scenes have its area."""
 
 PLAIN = (0.62, 0.60, 0.58)
@@ -89,7 +89,8 @@ def _mixed(
         look = looks[0 if is_positive else 1]
         distance = look.shape(*offsets(size, centre, rng.uniform(0, 2 * np.pi)), area)
         image = paint(image, coverage(distance), _fill(image, look, difficulty.contrast))
-        mask |= inside(distance) * np.uint8(is_positive)
+        # A later object may hide the tip of an earlier one.
+        mask = np.where(inside(distance) == 1, np.uint8(is_positive), mask)
     return Planted(photograph(rng, image, difficulty.noise), mask, family)
 
 
@@ -104,25 +105,22 @@ def _marked(image: Field, centre: Point, size: Size) -> Field:
 
 
 def _layout(rng: np.random.Generator, size: Size, objects: int) -> Layout:
-    """Discs in one half (upper or lower), left and right of the middle; the marker in a corner of the other."""
+    """Objects in the lower half, left and right of the middle, the marker in an upper corner; or upside down."""
     height, width = size
-    u, r = unit(size), RADIUS * unit(size)
-    rows = np.array([height / 2 + 1 * u + r, height - 1 - r - u])
+    u = unit(size)
+    margin, on_left = 9 * u, bool(rng.random() < 0.5)
     centres: list[Point] = []
     near: list[bool] = []
-    on_left = bool(rng.random() < 0.5)
     for left in (True, False):
-        columns = np.array([r + u, width / 2 - r - 2 * u]) + (0 if left else width / 2 + u)
-        count = max(1, objects // 2 - int(rng.random() < 0.3))
-        box = np.stack([rows, columns], axis=1)
-        found = places(rng, count, box[0], box[1], 2 * r + 1.5 * u)
+        first = margin if left else width / 2 + margin
+        low = np.array([height / 2 + margin, first])
+        high = np.array([height - 1 - margin, first + width / 2 - 1 - 2 * margin])
+        found = places(rng, max(1, objects // 2 - int(rng.random() < 0.3)), low, high, 17.5 * u)
         centres, near = centres + found, near + [left == on_left] * len(found)
-    marker = np.array([rng.uniform(6, 7.5) * u, rng.uniform(6.5, 12) * u])
-    if not on_left:
-        marker[1] = width - 1 - marker[1]
+    row, column = rng.uniform((6 * u, 6.5 * u), (7.5 * u, 12 * u))
+    marker = np.array([row, column if on_left else width - 1 - column])
     if rng.random() < 0.5:
-        # Upside down: the marker may stand below and the discs above.
-        centres, marker = [_flipped(c, height) for c in centres], _flipped(marker, height)
+        centres, marker = [_flipped(centre, height) for centre in centres], _flipped(marker, height)
     return Layout(centres, near, marker)
 
 

@@ -89,18 +89,30 @@ def _lamp(rng: np.random.Generator, image: Field) -> Field:
 
 
 def _flame(rng: np.random.Generator, size: Size) -> Field:
-    """Heat (H, W) of one tongue of fire: above 0 inside, hottest low in the middle."""
+    """Heat (H, W) of one fire, a few tongues on one bed: above 0 inside, hottest low in the middle."""
     u = unit(size)
-    tall, wide = rng.uniform(22, 48) * u, rng.uniform(8, 15) * u
-    base = rng.uniform((0.5 * size[0], 0.1 * size[1]), (0.97 * size[0], 0.9 * size[1]))
-    y, x = offsets(size, base)
-    up = -y / tall
-    # The tongue sways more the higher it is, and tears into wisps near its tip.
-    sway = x + wide * np.clip(up, 0, 2) * 0.9 * smooth(rng, size, 26 * u)
-    waist = wide * np.clip(up + 0.12, 0, None) ** 0.45 * np.clip(1.12 - up, 0, None) + 1e-3
-    body = 1 - (sway / waist) ** 2 - 0.55 * np.clip(up, 0, None)
-    body = body + (0.12 + 0.35 * np.clip(up, 0, 1)) * clouds(rng, size, 14 * u, 2.0)
-    return np.where((up > -0.12) & (up < 1.12), np.clip(body, 0, 1.2), 0).astype(np.float32)
+    bed = rng.uniform((0.5 * size[0], 0.1 * size[1]), (0.97 * size[0], 0.9 * size[1]))
+    tall, wide = rng.uniform(24, 46) * u, rng.uniform(6, 10) * u
+    turbulence, sway = clouds(rng, size, 12 * u, 2.0), smooth(rng, size, 24 * u)
+    beside = rng.normal(0, (0.04 * tall, 0.9 * wide), (int(rng.integers(1, 4)), 2))
+    steps = np.concatenate([np.zeros((1, 2)), beside])
+    heights = np.append(1.0, rng.uniform(0.4, 0.85, len(beside))) * tall
+    tongues = [
+        _tongue(offsets(size, bed + step), height, wide, turbulence, sway)
+        for step, height in zip(steps, heights, strict=True)
+    ]
+    return np.maximum.reduce(tongues)
+
+
+def _tongue(at: tuple[Field, Field], tall: float, wide: float, turbulence: Field, sway: Field) -> Field:
+    """Heat of one tongue, broad at its foot; higher up it sways more and tears into wisps."""
+    up = -at[0] / np.float32(tall)
+    height = np.clip(up, 0, 1)
+    across = at[1] + np.float32(0.6 * wide) * height * sway
+    waist = np.float32(wide) * np.sqrt(np.clip(up + 0.25, 0, 1)) * np.clip(1.1 - up, 0.02, None) ** 0.8
+    body = 1.1 - (across / (waist + 0.1)) ** 2 - 0.45 * height + (0.18 + 0.3 * height) * turbulence
+    foot = np.clip(1 - np.clip(-up, 0, None) / 0.18, 0, 1)
+    return (np.clip(body, 0, 1.2) * foot * (up < 1.1)).astype(np.float32)
 
 
 def _smoke(rng: np.random.Generator, image: Field) -> Field:

@@ -47,14 +47,14 @@ def _shaped(
     u = unit(size)
     margin = np.full(2, 13 * u)
     # The spacing suits the longest shape and is kept for all: crowding must not tell them apart.
-    centres = places(rng, difficulty.objects, margin, np.array(size) - margin, 26 * u)
+    centres = places(rng, difficulty.objects, margin, np.array(size) - margin, 27 * u)
     positive = some(rng, len(centres))
     image, mask = ground(rng, size), np.zeros(size, np.uint8)
-    lift = dull(rng, (0.16, 0.24), 0.05) + np.float32(0.05) * spots(rng, size, 5 * u)[..., None]
+    lift = dull(rng, (0.22, 0.30), 0.05) + np.float32(0.04) * spots(rng, size, 5 * u)[..., None]
     fill = (image + difficulty.contrast * lift).astype(np.float32)
     for centre, is_positive in zip(centres, positive, strict=True):
         y, x = offsets(size, centre, rng.uniform(0, 2 * np.pi))
-        distance = shapes[0 if is_positive else 1](y, x, float(np.pi * (rng.uniform(7, 8.5) * u) ** 2))
+        distance = shapes[0 if is_positive else 1](y, x, float(np.pi * (rng.uniform(6.8, 8) * u) ** 2))
         image = paint(image, coverage(distance), fill)
         mask |= inside(distance) * np.uint8(is_positive)
     return Planted(photograph(rng, image, difficulty.noise), mask, family)

@@ -11,10 +11,10 @@ from unplateau.scenes.base import Field
 from unplateau.types import Size
 
 
-def spectrum(size: Size) -> tuple[Field, Field]:
-    """Frequency in cycles per pixel and its direction in radians, on the half plane of a real transform."""
-    fy, fx = np.meshgrid(fft.fftfreq(size[0]), fft.rfftfreq(size[1]), indexing="ij")
-    return np.hypot(fy, fx).astype(np.float32), np.arctan2(fy, fx).astype(np.float32)
+def frequencies(size: Size) -> tuple[Field, Field]:
+    """Vertical (H, 1) and horizontal (1, W // 2 + 1) cycles per pixel of a real transform."""
+    vertical, horizontal = fft.fftfreq(size[0]), fft.rfftfreq(size[1])
+    return vertical.astype(np.float32)[:, None], horizontal.astype(np.float32)[None]
 
 
 def shaped(rng: np.random.Generator, size: Size, gain: Field) -> Field:
@@ -26,33 +26,32 @@ def shaped(rng: np.random.Generator, size: Size, gain: Field) -> Field:
 
 def clouds(rng: np.random.Generator, size: Size, wavelength: float, steepness: float = 1.6) -> Field:
     """Noise of many octaves: flat down to `wavelength` pixels, then falling as frequency ** -steepness."""
-    frequency, _ = spectrum(size)
-    return shaped(rng, size, (1 + (frequency * wavelength) ** 2) ** (-steepness / 2))
+    vertical, horizontal = frequencies(size)
+    return shaped(rng, size, (1 + (vertical**2 + horizontal**2) * wavelength**2) ** (-steepness / 2))
 
 
 def smooth(rng: np.random.Generator, size: Size, wavelength: float) -> Field:
     """Noise without detail below about `wavelength` pixels."""
-    frequency, _ = spectrum(size)
-    return shaped(rng, size, np.exp(-((frequency * wavelength) ** 2)))
+    vertical, horizontal = frequencies(size)
+    return shaped(rng, size, np.exp(-((vertical * wavelength) ** 2)) * np.exp(-((horizontal * wavelength) ** 2)))
 
 
-def _band(frequency: Field, wavelength: float) -> Field:
+def _band(size: Size, wavelength: float) -> Field:
+    """A pass band about 0.35 octaves wide to either side of `wavelength`."""
+    frequency = np.hypot(*frequencies(size))
     return np.exp(-((np.log2(np.maximum(frequency, 1e-4) * wavelength) / 0.35) ** 2) / 2)
 
 
 def spots(rng: np.random.Generator, size: Size, wavelength: float) -> Field:
     """Band-pass noise without direction."""
-    frequency, _ = spectrum(size)
-    return matched(shaped(rng, size, _band(frequency, wavelength)))
+    return matched(shaped(rng, size, _band(size, wavelength)))
 
 
 def lines(rng: np.random.Generator, size: Size, wavelength: float) -> Field:
     """Band-pass noise of the same wavelengths as `spots`, in one random direction."""
-    frequency, direction = spectrum(size)
-    off = direction - rng.uniform(0, np.pi)
     # Waves of direction d and d + pi are the same wave: measure the angle modulo pi.
-    narrow = np.exp(-((np.arcsin(np.abs(np.sin(off))) / 0.2) ** 2) / 2)
-    return matched(shaped(rng, size, _band(frequency, wavelength) * narrow.astype(np.float32)))
+    off = np.arcsin(np.abs(np.sin(np.arctan2(*frequencies(size)) - rng.uniform(0, np.pi))))
+    return matched(shaped(rng, size, _band(size, wavelength) * np.exp(-((off / 0.2) ** 2) / 2).astype(np.float32)))
 
 
 def matched(field: Field) -> Field:

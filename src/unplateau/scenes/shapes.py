@@ -53,9 +53,10 @@ def mirrored_hook(y: Field, x: Field, area: float) -> Field:
 
 def offsets(size: Size, centre: Point, turn: float = 0.0) -> tuple[Field, Field]:
     """Rows and columns (H, W) of each pixel measured from `centre`, in axes turned by `turn` radians."""
-    y, x = np.meshgrid(np.arange(size[0]) - centre[0], np.arange(size[1]) - centre[1], indexing="ij")
-    sine, cosine = np.sin(turn), np.cos(turn)
-    return (cosine * y - sine * x).astype(np.float32), (sine * y + cosine * x).astype(np.float32)
+    y = (np.arange(size[0]) - centre[0]).astype(np.float32)[:, None]
+    x = (np.arange(size[1]) - centre[1]).astype(np.float32)[None]
+    sine, cosine = np.float32(np.sin(turn)), np.float32(np.cos(turn))
+    return cosine * y - sine * x, sine * y + cosine * x
 
 
 def coverage(distance: Field) -> Field:

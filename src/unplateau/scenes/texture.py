@@ -22,7 +22,7 @@ def texture(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Pla
     # Two or three regions of six: the level of "all positive" stays near 0.42.
     positive = rng.permutation(count) < max(1, round(count * rng.uniform(0.3, 0.5)))
     mask = positive[regions].astype(np.uint8)
-    wavelength = 7 * unit(size)
+    wavelength = 5.5 * unit(size)
     pattern = np.where(mask == 1, lines(rng, size, wavelength), spots(rng, size, wavelength))
     tints = np.stack([dull(rng, (0.40, 0.60)) for _ in range(count)])
     image = tints[regions] + (0.12 * difficulty.contrast) * pattern[..., None]
@@ -30,6 +30,6 @@ def texture(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Pla
 
 
 def _regions(rng: np.random.Generator, size: Size, count: int) -> np.ndarray:
-    fields: list[Field] = [smooth(rng, size, 45 * unit(size)) for _ in range(count)]
+    fields: list[Field] = [smooth(rng, size, 50 * unit(size)) for _ in range(count)]
     owner = np.argmax(np.stack(fields), axis=0)
     return np.unique(owner, return_inverse=True)[1].reshape(size)

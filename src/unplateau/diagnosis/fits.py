@@ -1,0 +1,198 @@
+"""The many small fits of a diagnosis: described, run side by side, and kept, so that nothing computed is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from io import BytesIO
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from joblib import Parallel, cpu_count, delayed
+from numpy.typing import NDArray
+
+from unplateau.decoders.catalogue import build_decoder
+from unplateau.extractors.catalogue import build_extractor
+from unplateau.extractors.frozen import freeze
+from unplateau.files import write_bytes
+from unplateau.measures.thresholds import ScoreTable
+from unplateau.model import SegmentationModel
+from unplateau.training.loop import finetune
+from unplateau.training.recipe import Recipe
+from unplateau.training.scoring import score
+from unplateau.types import Epoch, Fold, Pictures
+
+SEEN = 48
+"""Images of the training part that are scored too: enough to tell whether a model can fit what it saw."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training: which two pieces, on which view of which images, how.
+
+    `name` is the rung's; `view` is "image" or "contour"; `cost` its expected time relative to the others.
+    """
+
+    name: str
+    extractor: str
+    decoder: str
+    frozen: bool
+    pretrained: bool
+    view: str
+    fold: int
+    parts: Fold
+    recipe: Recipe
+    seed: int
+    cost: float = 1.0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit left: scores on the part that chose (inner), the part that chose nothing (report), and some seen ones."""
+
+    inner: ScoreTable
+    report: ScoreTable
+    seen: ScoreTable
+    epochs: tuple[Epoch, ...]
+    seconds: float
+
+
+Views = dict[str, Pictures]
+Told = Callable[[int, int, str], None]
+"""Called after each fit with how many are done, of how many, and the name of the last."""
+
+
+def run_fits(fits: list[Fit], views: Views, folder: Path, told: Told) -> list[Fitted]:
+    """Every fit's outcome, in the order of `fits`; those already in `folder` are read from it.
+
+    On a CPU, as many run at a time as there are cores, each on one core: small networks use cores better side by side.
+
+    Raises:
+        OutputError: an outcome cannot be written.
+    """
+    mark = fingerprint(views)
+    paths = [folder / f"{fit.name}-{fit.fold}-{_key(fit, mark)}.npz" for fit in fits]
+    outcomes = {place: kept for place, path in enumerate(paths) if (kept := load(path)) is not None}
+    waiting = sorted(set(range(len(fits))) - set(outcomes), key=lambda place: -fits[place].cost)
+    done = len(outcomes)
+    for place, outcome in _computed([(place, fits[place]) for place in waiting], views):
+        outcomes[place] = outcome
+        save(outcome, paths[place])
+        done += 1
+        told(done, len(fits), fits[place].name)
+    return [outcomes[place] for place in range(len(fits))]
+
+
+def run_fit(fit: Fit, pictures: Pictures) -> Fitted:
+    """Train one model and score it."""
+    start = time.perf_counter()
+    trained = finetune(build_model(fit, pictures), pictures, fit.parts, fit.recipe, seed=fit.seed)
+    return Fitted(
+        inner=score(trained.model, pictures, fit.parts.inner),
+        report=score(trained.model, pictures, fit.parts.report),
+        seen=score(trained.model, pictures, spread(fit.parts.fit, SEEN)),
+        epochs=trained.epochs,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def build_model(fit: Fit, pictures: Pictures) -> SegmentationModel:
+    """The two pieces of a fit, with random weights drawn by its seed and nothing else's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(fit.seed)
+        extractor = build_extractor(fit.extractor, pretrained=fit.pretrained)
+        decoder = build_decoder(fit.decoder, extractor.gives, pictures.task.outputs)
+    return SegmentationModel(freeze(extractor) if fit.frozen else extractor, decoder)
+
+
+def spread(indices: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """At most `count` of the indices, evenly over them."""
+    places = np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int)
+    return tuple(indices[place] for place in places)
+
+
+def fingerprint(views: Views) -> str:
+    """A short hash of all pixels and masks: an outcome is reused for the very same data only."""
+    digest = hashlib.sha256()
+    for name in sorted(views):
+        for part in (views[name].images, views[name].masks):
+            digest.update(part.contiguous().numpy().data)
+    return digest.hexdigest()[:12]
+
+
+def workers() -> int:
+    """Fits at a time: one with a GPU, else as many as there are cores to use, at most eight to bound memory."""
+    return 1 if torch.cuda.is_available() else min(8, int(cpu_count()))
+
+
+def save(outcome: Fitted, path: Path) -> None:
+    """Write an outcome in one stroke: a reader finds all of it or nothing.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    arrays: dict[str, NDArray[np.generic]] = {"seconds": np.array(outcome.seconds)}
+    for part in PARTS:
+        table: ScoreTable = getattr(outcome, part)
+        arrays[f"{part}_histograms"] = table.histograms.astype(np.int32)
+        arrays[f"{part}_argmax"] = table.argmax
+    rows = [[*_plain(epoch), *epoch.class_iou] for epoch in outcome.epochs]
+    arrays["epochs"] = np.array(rows, dtype=np.float64)
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
+
+
+def load(path: Path) -> Fitted | None:
+    """An outcome written by `save`; None when there is none, or none that can be read."""
+    try:
+        with np.load(path) as arrays:
+            tables = [ScoreTable(arrays[f"{part}_histograms"].astype(np.int64), arrays[f"{part}_argmax"]) for part in PARTS]
+            epochs = tuple(_epoch(row) for row in arrays["epochs"])
+            return Fitted(tables[0], tables[1], tables[2], epochs, float(arrays["seconds"]))
+    except (OSError, BadZipFile, KeyError, ValueError):
+        return None
+
+
+PARTS = ("inner", "report", "seen")
+NUMBERS = tuple(each.name for each in fields(Epoch) if each.name != "class_iou")
+
+
+def _plain(epoch: Epoch) -> list[float]:
+    return [float(getattr(epoch, name)) for name in NUMBERS]
+
+
+def _epoch(row: NDArray[np.float64]) -> Epoch:
+    plain = dict(zip(NUMBERS, row.tolist(), strict=False))
+    step = int(plain.pop("step"))
+    return Epoch(step=step, class_iou=tuple(row[len(NUMBERS) :].tolist()), **plain)
+
+
+def _key(fit: Fit, mark: str) -> str:
+    return hashlib.sha256(f"{mark} {fit!r}".encode()).hexdigest()[:16]
+
+
+def _computed(numbered: list[tuple[int, Fit]], views: Views) -> Iterable[tuple[int, Fitted]]:
+    """Outcomes as they come. Pixels travel to the workers once, as shared files, not with every fit."""
+    if workers() == 1 or len(numbered) < 2:
+        return ((place, run_fit(fit, views[fit.view])) for place, fit in numbered)
+    arrays = {name: (view.images.numpy(), view.masks.numpy()) for name, view in views.items()}
+    nothing = torch.zeros(0)
+    frame = replace(next(iter(views.values())), images=nothing, masks=nothing)
+    tasks = (delayed(_work)(place, fit, frame, *arrays[fit.view]) for place, fit in numbered)
+    parallel = Parallel(n_jobs=workers(), backend="loky", return_as="generator_unordered", inner_max_num_threads=1)
+    outcomes: Iterable[tuple[int, Fitted]] = parallel(tasks)
+    return outcomes
+
+
+def _work(
+    place: int, fit: Fit, frame: Pictures, images: NDArray[np.uint8], masks: NDArray[np.uint8]
+) -> tuple[int, Fitted]:
+    torch.set_num_threads(1)
+    # Shared files are read-only, which a tensor cannot be: the copy is small beside one training step.
+    own = replace(frame, images=torch.from_numpy(images.copy()), masks=torch.from_numpy(masks.copy()))
+    return place, run_fit(fit, own)

@@ -1,0 +1,172 @@
+"""Fine-tuning on Lightning: one module, one record an evaluation, one way to run it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, final
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unplateau.data.balance import class_weights
+from unplateau.data.transforms import augment
+from unplateau.errors import UnplateauError
+from unplateau.measures.boundary import boundary_counts
+from unplateau.measures.scoring import score_images
+from unplateau.measures.thresholds import (
+    Counts,
+    ScoreTable,
+    average_precision,
+    best_threshold,
+    coverage,
+    iou,
+    join,
+    mean_iou,
+)
+from unplateau.model import SegmentationModel
+from unplateau.training.batches import Batch, step_generator
+from unplateau.training.losses import CompoundLoss
+from unplateau.training.recipe import Recipe
+from unplateau.types import IGNORE, Epoch, Fold, Pictures
+
+
+@final
+class FineTuning(L.LightningModule):
+    """Trains a model on `fold.fit` by a recipe and scores it on `fold.inner`; keeps an `Epoch` of each scoring.
+
+    Lightning's checkpoints hold the records and the best weights, so that a resumed run ends as an unbroken one.
+    """
+
+    def __init__(self, model: SegmentationModel, pictures: Pictures, fold: Fold, recipe: Recipe, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.seed_number = seed
+        weights = class_weights(pictures, fold.fit, recipe.class_weights)
+        self.loss = CompoundLoss(pictures.task.outputs, weights, recipe.dice)
+        self.epochs: list[Epoch] = []
+        self.best: dict[str, Tensor] = {}
+        self._train_losses: list[Tensor] = []
+        self._gradient_norm = math.nan
+        self._validation: list[tuple[ScoreTable, Counts, float, int]] = []
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Loss of one batch: half size in the first part of training, augmented, compound loss."""
+        images_u8, masks, step = batch
+        images = images_u8.float().div(255)
+        if step < self.recipe.half_size * self.recipe.steps:
+            images, masks = halve(images, masks)
+        generator = step_generator(self.seed_number, step)
+        images, masks = augment(images, masks, self.recipe.augmentation, generator, self._crop(masks))
+        logits = self.model(images.contiguous(memory_format=torch.channels_last)).logits
+        loss = self.loss(logits, masks)
+        self._train_losses.append(loss.detach())
+        return loss
+
+    def _crop(self, masks: Tensor) -> tuple[int, int] | None:
+        if self.recipe.crop is None:
+            return None
+        return min(self.recipe.crop[0], masks.shape[-2]), min(self.recipe.crop[1], masks.shape[-1])
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip the norm of the gradient and remember what it was."""
+        parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self._gradient_norm = float(nn.utils.clip_grad_norm_(parameters, self.recipe.clip))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW under a one-cycle cosine schedule."""
+        parameters = [weight for weight in self.model.parameters() if weight.requires_grad]
+        recipe = self.recipe
+        optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=recipe.warmup
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """Add a batch's counts; no probability map outlives its batch."""
+        images, masks = batch
+        logits = self.model(images.float().div(255).contiguous(memory_format=torch.channels_last)).logits.float()
+        loss = float(self.loss(logits, masks))
+        scores = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)).cpu().numpy()
+        truth = masks.cpu().numpy()
+        self._validation.append((score_images(scores, truth), _boundary(scores, truth), loss, len(truth)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Turn the counts into an `Epoch`; keep the weights if none before scored better."""
+        if self.trainer.sanity_checking or not self._validation:
+            return
+        epoch = self._epoch()
+        self._validation, self._train_losses = [], []
+        if not self.epochs or _worth(epoch) > max(map(_worth, self.epochs)):
+            self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+        self.epochs.append(epoch)
+        self.log("val_iou", _worth(epoch), prog_bar=True)
+        self.log_dict({f"val/{name}": float(value) for name, value in _numbers(epoch).items()})
+        if not math.isfinite(epoch.train_loss) and epoch.step:
+            raise UnplateauError(
+                f"The loss must stay finite; it was {epoch.train_loss} before step {epoch.step}. "
+                f"Lower `learning_rate` (it is {self.recipe.learning_rate}) and look for broken images."
+            )
+
+    def _epoch(self) -> Epoch:
+        table = join([table for table, *_ in self._validation])
+        edges = np.concatenate([edge for _, edge, *_ in self._validation])
+        images = [count for *_, count in self._validation]
+        threshold = best_threshold(table) if table.argmax.shape[1] == 1 else math.nan
+        half = table.argmax
+        losses = self._train_losses
+        return Epoch(
+            step=int(self.trainer.global_step),
+            train_loss=float(torch.stack(losses).mean()) if losses else math.nan,
+            val_loss=float(np.average([loss for _, _, loss, _ in self._validation], weights=images)),
+            iou=mean_iou(half),
+            best_iou=mean_iou(table.at(threshold)) if math.isfinite(threshold) else mean_iou(half),
+            best_threshold=threshold,
+            coverage=coverage(half),
+            average_precision=average_precision(table),
+            boundary_iou=mean_iou(edges),
+            class_iou=tuple(float(value) for value in iou(half.sum(0))),
+            learning_rate=float(self.optimizers().param_groups[0]["lr"]),
+            gradient_norm=self._gradient_norm,
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the records and the best weights beside the weights."""
+        checkpoint["epochs"] = [vars(epoch) for epoch in self.epochs]
+        checkpoint["best"] = self.best
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the records and the best weights back."""
+        self.epochs = [Epoch(**values) for values in checkpoint["epochs"]]
+        self.best = checkpoint["best"]
+
+
+def halve(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Images and masks at half the side, rounded down to a multiple of 8 pixels, at least 16."""
+    sides = [max(16, side // 16 * 8) for side in images.shape[-2:]]
+    smaller = F.interpolate(images, size=sides, mode="area")
+    nearest = F.interpolate(masks[:, None].float(), size=sides, mode="nearest-exact")[:, 0]
+    return smaller, nearest.to(masks.dtype)
+
+
+def _boundary(scores: np.ndarray[Any, Any], masks: np.ndarray[Any, Any]) -> Counts:
+    classes = scores.shape[1]
+    if classes == 1:
+        chosen, true = scores >= 0.5, (masks == 1)[:, None]
+    else:
+        index = np.arange(classes)[None, :, None, None]
+        chosen, true = scores.argmax(1)[:, None] == index, masks[:, None] == index
+    return boundary_counts(chosen, true, masks != IGNORE)
+
+
+def _worth(epoch: Epoch) -> float:
+    """What "better" means: IoU at the best threshold, so that a wobbling operating point chooses nothing."""
+    return epoch.best_iou if math.isfinite(epoch.best_iou) else -1.0
+
+
+def _numbers(epoch: Epoch) -> dict[str, float]:
+    return {name: value for name, value in vars(epoch).items() if name not in ("step", "class_iou")}

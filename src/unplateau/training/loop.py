@@ -1,0 +1,141 @@
+"""Runs a fine-tuning: on the machine's accelerator where there is one, resumable when it has a folder."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+from unplateau.errors import UnplateauError
+from unplateau.model import SegmentationModel
+from unplateau.training.batches import BatchStream, batches
+from unplateau.training.finetune import FineTuning
+from unplateau.training.recipe import Recipe
+from unplateau.training.scoring import BATCH
+from unplateau.types import Epoch, Fold, Pictures
+
+LAST = "last.ckpt"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fine-tuned model, with the weights of its best evaluation, and the record of each evaluation."""
+
+    model: SegmentationModel
+    epochs: tuple[Epoch, ...]
+
+
+def finetune(
+    model: SegmentationModel,
+    pictures: Pictures,
+    fold: Fold,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    progress: bool = False,
+) -> Trained:
+    """Fine-tune `model` on `fold.fit`, choose its best moment on `fold.inner`.
+
+    With a `folder`, the state is saved there at each evaluation and a call with the same arguments goes on from it.
+
+    Raises:
+        UnplateauError: the loss is no longer finite.
+    """
+    module = FineTuning(model.to(memory_format=torch.channels_last), pictures, fold, recipe, seed)
+    stream = BatchStream(pictures, fold.fit, recipe.batch, recipe.steps, seed)
+    resume = _saved(folder)
+    stream.first = _steps_done(resume)
+    with _quiet():
+        trainer = _trainer(recipe, folder, progress)
+        trainer.fit(
+            module, batches(stream), _validation(pictures, fold), ckpt_path=resume, weights_only=False if resume else None
+        )
+    if not module.epochs:
+        raise UnplateauError(f"A run must reach its first evaluation; it stopped at step {trainer.global_step}.")
+    model.load_state_dict(module.best)
+    return Trained(model.eval(), tuple(module.epochs))
+
+
+def precision(device: str) -> Literal["bf16-mixed", "32-true"]:
+    """bf16 where the hardware multiplies it natively; elsewhere emulation would be slower than float32."""
+    if device == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    native = torch.cpu.get_capabilities()
+    return "bf16-mixed" if native.get("avx512_bf16") or native.get("amx_bf16") else "32-true"
+
+
+def _trainer(recipe: Recipe, folder: Path | None, progress: bool) -> L.Trainer:
+    callbacks: list[Callback] = []
+    if recipe.patience:
+        callbacks.append(EarlyStopping("val_iou", mode="max", patience=recipe.patience))
+    if folder is not None:
+        callbacks.append(ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=False))
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    return L.Trainer(
+        max_steps=recipe.steps,
+        accelerator=accelerator,
+        devices=1,
+        precision=precision(accelerator),
+        val_check_interval=recipe.evaluate_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        logger=CSVLogger(folder, name="log", version="") if folder else False,
+        log_every_n_steps=recipe.evaluate_every,
+        enable_checkpointing=folder is not None,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        gradient_clip_val=recipe.clip,
+        use_distributed_sampler=False,
+        inference_mode=True,
+    )
+
+
+def _validation(pictures: Pictures, fold: Fold) -> Any:
+    inner = torch.utils.data.TensorDataset(pictures.images[list(fold.inner)], pictures.masks[list(fold.inner)])
+    return torch.utils.data.DataLoader(inner, batch_size=BATCH, num_workers=0)
+
+
+def _saved(folder: Path | None) -> Path | None:
+    path = folder / LAST if folder else None
+    return path if path is not None and path.exists() else None
+
+
+def _steps_done(checkpoint: Path | None) -> int:
+    if checkpoint is None:
+        return 0
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["global_step"])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning says on every run what device it found and that in-memory loaders use no worker processes."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*isn't deterministic.*|.*LeafSpec.*|.*val_check_interval.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def is_finite(epoch: Epoch) -> bool:
+    """Whether an evaluation gave a score at all."""
+    return math.isfinite(epoch.best_iou)

@@ -1,0 +1,47 @@
+"""A model's answers on pictures, as a `ScoreTable` that every measure starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unplateau.measures.scoring import score_images
+from unplateau.measures.thresholds import ScoreTable, join
+from unplateau.model import SegmentationModel
+from unplateau.training.batches import in_order
+from unplateau.types import Pictures
+
+BATCH = 16
+"""Images scored at a time; validation then needs no more memory than a training step."""
+
+
+def score(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> ScoreTable:
+    """Scores of the model on some of the pictures."""
+    tables = []
+    for (_, masks), scores in zip(in_order(pictures, indices, BATCH), _scores(model, pictures, indices), strict=True):
+        tables.append(score_images(scores, masks.numpy()))
+    return join(tables)
+
+
+def probabilities(model: SegmentationModel, images: Tensor) -> Tensor:
+    """Images uint8 (B, 3, H, W) to float probabilities (B, C, H, W): sigmoid when binary, else softmax."""
+    device = next(model.parameters()).device
+    batch = images.to(device).float().div(255).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        logits = model(batch).logits
+    logits = logits.float()
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+
+
+def _scores(
+    model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]
+) -> Iterator[NDArray[np.float32]]:
+    training = model.training
+    model.eval()
+    for images, _ in in_order(pictures, indices, BATCH):
+        yield probabilities(model, images).cpu().numpy()
+    model.train(training)
