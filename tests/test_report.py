@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 import json
 import re
 import subprocess
@@ -275,3 +276,329 @@ MINIMAL: dict[str, Any] = {
     "findings": [],
     "worst": None,
 }
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: tags with attributes, ids, visible words."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+    def having(self, attribute: str) -> list[str]:
+        return [value or "" for _, attrs in self.tags for name, value in attrs.items() if name == attribute]
+
+
+def saved(folder: Path, diagnosis: object) -> Path:
+    path = folder / "diagnosis.json"
+    path.write_text(json.dumps(diagnosis), encoding="utf-8")
+    return path
+
+
+def written(folder: Path, diagnosis: object) -> str:
+    return write_report(saved(folder, diagnosis)).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("people")
+    (folder / "overlays").mkdir()
+    for name in ("0.png", "1.png"):
+        (folder / "overlays" / name).write_bytes(PIXEL)
+    return written(folder, PEOPLE)
+
+
+@pytest.fixture(scope="module")
+def minimal(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written(tmp_path_factory.mktemp("minimal"), MINIMAL)
+
+
+def every_string(value: Any, words: str) -> Any:
+    """The same diagnosis with `words` in place of every free string and in every free key."""
+    keep = {"kind", "family", "answer", "question"}
+    if isinstance(value, dict):
+        return {key: each if key in keep else every_string(each, words) for key, each in value.items()}
+    if isinstance(value, list):
+        return [every_string(each, words) for each in value]
+    return words if isinstance(value, str) else value
+
+
+# ---- the page ------------------------------------------------------------------------------------------------
+
+
+def test_sections_stand_in_their_order_on_a_full_and_on_an_empty_page(people: str, minimal: str) -> None:
+    for html in (people, minimal):
+        ids = [attrs["id"] for tag, attrs in Page(html).tags if tag == "section"]
+        assert tuple(ids) == SECTIONS
+
+
+def test_page_loads_nothing(people: str) -> None:
+    page = Page(people)
+    assert "http://" not in people
+    assert "https://" not in people
+    assert not {"link", "script", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    assert all(source.startswith("data:image/png;base64,") for source in page.having("src"))
+    assert all(target.startswith("#") for name in ("href", "xlink:href") for target in page.having(name))
+    assert "@import" not in people
+
+
+def test_ids_are_unique_and_every_reference_finds_its_own(people: str) -> None:
+    page = Page(people)
+    ids = page.having("id")
+    assert len(ids) == len(set(ids))
+    targets = page.having("href") + page.having("xlink:href") + re.findall(r"url\((#[^)]+)\)", people)
+    assert targets
+    assert {target[1:] for target in targets} <= set(ids)
+
+
+def test_page_is_small(people: str) -> None:
+    assert len(people.encode()) < 300_000
+
+
+def test_numbers_appear_as_given(people: str) -> None:
+    words = Page(people).words
+    for number in ("0.701", "[0.674, 0.728]", "+0.074", "[+0.046, +0.103]", "0.732", "0.758", "464", "7 min 12 s"):
+        assert number in words
+    assert PEOPLE["verdict"] in words
+
+
+def test_losses_are_shown_not_clipped(people: str, tmp_path: Path) -> None:
+    assert "−0.018" in people
+    assert "[−0.037, +0.002]" in people
+    lost = copy.deepcopy(PEOPLE)
+    lost["waterfall"][3]["gain"] = around(-0.05, 0.02)
+    lost["families"]["semantic"] = around(-0.04, 0.1)
+    html = written(tmp_path, lost)
+    assert "−0.050 [−0.070, −0.030]" in html
+    assert "−4 % [−14, 6]" in html
+
+
+def test_figures_and_pictures_have_words_for_those_who_cannot_see_them(people: str) -> None:
+    page = Page(people)
+    drawn = [attrs for tag, attrs in page.tags if tag == "figure"]
+    assert len(drawn) == 6
+    assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in drawn)
+    assert all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
+    assert people.count("<table") == people.count("<thead>")
+
+
+def test_overlays_are_embedded_and_a_lost_one_is_named(people: str) -> None:
+    assert len(Page(people).having("src")) == 2
+    assert people.count("overlay not found") == 1
+
+
+def test_same_diagnosis_gives_the_same_bytes(tmp_path: Path) -> None:
+    assert written(tmp_path, PEOPLE) == written(tmp_path, PEOPLE)
+
+
+def test_empty_sections_say_why(minimal: str) -> None:
+    words = Page(minimal).words
+    for section, reason in wording.MISSING.items():
+        assert reason in words or section == "semantics"
+    assert "nan" not in words.lower()
+    assert "None" not in words.replace("None.", "")
+
+
+def test_reason_of_an_undetermined_check_stands_in_its_section(tmp_path: Path) -> None:
+    claim = "Six groups are too few to nest; collect twelve."
+    html = written(tmp_path, {**MINIMAL, "findings": [finding("learning-curve", "undetermined", claim)]})
+    assert html.count(claim) == 2
+    assert wording.MISSING["learning_curve"] not in html
+
+
+def test_no_candidate_and_no_remedy_are_said(tmp_path: Path) -> None:
+    bare = {**PEOPLE, "ladder": PEOPLE["ladder"][:-1], "remedies": []}
+    html = written(tmp_path, bare)
+    assert "no extractor candidate was given" in html
+    assert wording.NOTHING in html
+
+
+@pytest.mark.parametrize("section", [key for key in PEOPLE if key not in ("version", "verdict")])
+def test_any_one_section_may_be_missing(section: str, tmp_path: Path) -> None:
+    assert "</html>" in written(tmp_path, {**PEOPLE, section: None})
+    assert summary({**PEOPLE, section: None})
+
+
+def test_hostile_strings_stay_words(tmp_path: Path) -> None:
+    html = written(tmp_path, every_string(PEOPLE, HOSTILE))
+    page = Page(html)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
+    assert "\x1b" not in html
+    assert "\u202e" not in html
+    assert html.count("&lt;script&gt;") > 20
+
+
+def test_figures_keep_hostile_labels_as_text(tmp_path: Path) -> None:
+    named = copy.deepcopy(PEOPLE)
+    named["waterfall"][0]["name"] = named["ladder"][-1]["name"] = "semantics <b>$\\frac{1}{0}$ 火"
+    html = written(tmp_path, named)
+    assert "<b>$" not in html
+    assert "火" in html
+
+
+@pytest.mark.parametrize("file", ["../secret.png", "/etc/hostname", "overlays/text.png", "", "a\x00b", "overlays"])
+def test_overlay_is_a_png_below_the_diagnosis_or_nothing(file: str, tmp_path: Path) -> None:
+    folder = tmp_path / "inside"
+    (folder / "overlays").mkdir(parents=True)
+    (tmp_path / "secret.png").write_bytes(PIXEL)
+    (folder / "overlays" / "text.png").write_text("not a picture")
+    html = written(folder, {**MINIMAL, "worst": [{"name": "a", "iou": 0.1, "file": file}]})
+    assert not Page(html).having("src")
+    assert "overlay not found" in html
+
+
+def test_numbers_json_cannot_hold_are_absent(tmp_path: Path) -> None:
+    path = saved(tmp_path, MINIMAL)
+    path.write_text(path.read_text().replace("0.38", "NaN").replace("12", "Infinity"))
+    assert "nan" not in Page(write_report(path).read_text()).words.lower()
+
+
+# ---- the file it reads and the file it writes ------------------------------------------------------------------
+
+
+def test_report_lies_beside_the_diagnosis_or_where_it_is_told(tmp_path: Path) -> None:
+    path = saved(tmp_path, MINIMAL)
+    assert write_report(path) == tmp_path / "report.html"
+    assert write_report(tmp_path) == tmp_path / "report.html"
+    elsewhere = tmp_path / "new" / "page.html"
+    assert write_report(path, elsewhere) == elsewhere
+    assert sorted(each.name for each in elsewhere.parent.iterdir()) == ["page.html"]
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        ("{", "must hold JSON"),
+        ("[" * 100_000, "must hold JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"version": 1}', "must have `verdict`"),
+        ('{"verdict": "x"}', "must have `version`"),
+        ('{"version": 2, "verdict": "x"}', "Upgrade"),
+        ('{"version": "new", "verdict": "x"}', "whole number"),
+        ('{"version": 1, "verdict": "x", "ladder": {}}', "`ladder` must be a list"),
+        ('{"version": 1, "verdict": "x", "data": 3}', "`data` must be an object"),
+        ('{"version": 1, "verdict": "x", "remedies": [1]}', "`remedies` must hold objects"),
+        ('{"version": 1, "verdict": "x", "operating_point": {"thresholds": [0.5]}}', "one IoU a threshold"),
+    ],
+)
+def test_a_file_that_is_no_diagnosis_is_refused_in_one_sentence(content: str, rule: str, tmp_path: Path) -> None:
+    path = tmp_path / "diagnosis.json"
+    path.write_text(content)
+    with pytest.raises(DataError) as caught:
+        write_report(path)
+    assert rule in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnplateauError, match="No such file"):
+        write_report(tmp_path / "none.json")
+    (tmp_path / "diagnosis.json").write_bytes(PIXEL)
+    with pytest.raises(DataError, match="must hold JSON"):
+        write_report(tmp_path)
+
+
+def test_unwritable_output_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    path = saved(tmp_path, MINIMAL)
+    (tmp_path / "taken").mkdir()
+    for out in (tmp_path / "taken", path / "report.html"):
+        with pytest.raises(OutputError, match="must be a file that can be written"):
+            write_report(path, out)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["diagnosis.json", "taken"]
+
+
+def test_report_never_imports_torch() -> None:
+    code = "import sys, unplateau.report; sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---- its pieces ------------------------------------------------------------------------------------------------
+
+
+def printed(diagnosis: dict[str, Any], width: int = 110) -> str:
+    console = Console(width=width, record=True, file=io.StringIO(), color_system=None)
+    console.print(summary(diagnosis))
+    return console.export_text()
+
+
+def test_summary_says_verdict_remedies_families_and_ladder() -> None:
+    words = printed(PEOPLE)
+    for each in ("richer-pretraining", "+0.074", "−0.018", "textural", "38 %", "orderless (control)", "whole image"):
+        assert each in words
+    assert "No remedy was priced" in printed(MINIMAL)
+    assert "\x1b" not in printed(every_string(PEOPLE, HOSTILE), 80)
+
+
+def test_summary_reads_markup_as_text() -> None:
+    assert "[red]people[/red]" in printed({**MINIMAL, "verdict": "[red]people[/red]"})
+
+
+def test_labels_are_moved_apart_no_more_than_needed() -> None:
+    assert apart([0.1, 0.5], 0.2) == [0.1, 0.5]
+    placed = apart([0.50, 0.51, 0.49, 0.9], 0.1)
+    assert placed[3] == 0.9
+    assert placed[2] < placed[0] < placed[1]
+    assert placed[0] - placed[2] == pytest.approx(0.1)
+    assert sum(placed[:3]) == pytest.approx(1.5)
+
+
+def test_gain_scale_holds_zero_and_every_interval() -> None:
+    scale = gain_scale([Interval(0.05, 0.01, 0.09), Interval(-0.02, -0.06, float("nan"))])
+    assert scale.at(scale.low) == 0
+    assert scale.low < -0.06
+    assert scale.high > 0.09
+    assert 0 in scale.ticks
+    assert 3 <= len(scale.ticks) <= 5
+    assert gain_scale([]).ticks
+
+
+@pytest.mark.parametrize("unit", ["images", "groups"])
+def test_law_is_drawn_over_what_it_was_fitted_to(unit: str) -> None:
+    curve = copy.deepcopy(PEOPLE["learning_curve"])
+    for point in curve["points"]:
+        point["iou"] = 0.9 - 0.9 * point[unit] ** -0.3
+    curve["law"] = {"ceiling": 0.9, "scale": 0.9, "exponent": 0.3}
+    read = reading.parse({**MINIMAL, "learning_curve": curve}).learning_curve
+    assert read.law is not None
+    assert (law_unit(read, read.law) == 1.0) == (unit == "images")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (wording.duration(4.2), "4.2 s"),
+        (wording.duration(431.7), "7 min 12 s"),
+        (wording.duration(7290), "2 h 01 min"),
+        (wording.percent(0.013), "1.3 %"),
+        (wording.percent(0.38), "38 %"),
+        (wording.gain(-0.0184), "−0.018"),
+        (wording.full(Interval(0.5, float("nan"), 0.6)), "0.500"),
+        (wording.compact(1234567), "1,234,567"),
+        (wording.compact(0.00012345), "0.0001234"),
+        (wording.size((96, 128)), "96 × 128 px"),
+    ],
+)
+def test_numbers_are_said_as_people_say_them(said: str, words: str) -> None:
+    assert said == words
+
+
+def test_measured_numbers_are_flat_and_cut_short() -> None:
+    said = dict(wording.measured({"a_b": {"c": around(0.1, 0.05)}, "many": list(range(20)), "none": None, "ok": True}))
+    assert said == {
+        "a b · c": "0.1 [0.05, 0.15]",
+        "many": "0, 1, 2, 3, 4, 5, 6, 7, … (20 values)",
+        "none": "–",
+        "ok": "yes",
+    }
+    assert len(wording.measured({str(index): index for index in range(500)})) == 61

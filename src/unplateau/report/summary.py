@@ -48,9 +48,7 @@ def _head(saved: Saved) -> Text:
 
 def _remedies(saved: Saved) -> RenderableType:
     if not saved.remedies:
-        return Text(
-            wording.MISSING["remedies"] if saved.remedies is None else "Nothing measured here would lift the IoU."
-        )
+        return Text(wording.MISSING["remedies"] if saved.remedies is None else wording.NOTHING)
     table = _table("Remedy", "Gain", "90 %", "Cost", "Evidence")
     table.columns[1].justify = "right"
     for each in saved.remedies:

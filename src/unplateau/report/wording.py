@@ -56,6 +56,10 @@ GLOSSARY = (
 """Words of the page, each in one sentence."""
 
 
+NOTHING = "Nothing measured here would lift the IoU."
+"""What an empty list of remedies means."""
+
+
 def known(value: float) -> bool:
     """Whether the number exists."""
     return not math.isnan(value)
