@@ -169,7 +169,8 @@ def _inline(svg: str, name: str, width: int) -> str:
     svg = re.sub(r"^<svg[^>]*>", opening, svg)
     svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
     svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    # The page's own font: an inline family would win over its style sheet.
+    svg = re.sub(r" font-family: [^;\"]*;|font-family: [^;\"]*; ?| transform=\"rotate\(-0 [^\"]*\"", "", svg)
     for color, variable in VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
     return re.sub(r"\s*\n\s*", "\n", svg)
