@@ -19,6 +19,7 @@ from unplateau.errors import DataError
 from unplateau.types import IGNORE, Size
 
 _ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)
 _DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _DEPTHS = (255, 1023, 4095, 16383, 65535)
 _UNREADABLE = (
@@ -71,7 +72,7 @@ def read_size(path: Path) -> Size:
     """
     with opened(path) as picture:
         width, height = picture.size
-        return (width, height) if _turned(picture) else (height, width)
+        return (width, height) if _orientation(picture) in _TURNED else (height, width)
 
 
 def read_image(path: Path, white: Callable[[], int], coarse: Size | None = None) -> NDArray[np.uint8]:
@@ -88,15 +89,17 @@ def read_image(path: Path, white: Callable[[], int], coarse: Size | None = None)
         DataError: as in `opened`, or floating-point pixels, whose range is unknown.
     """
     with opened(path) as picture:
+        orientation = _orientation(picture)
         if coarse is not None:
-            height, width = coarse[::-1] if _turned(picture) else coarse
+            height, width = coarse[::-1] if orientation in _TURNED else coarse
             picture.draft(None, (width, height))
-        upright = ImageOps.exif_transpose(picture) if picture.getexif().get(_ORIENTATION, 1) != 1 else picture
+        upright = ImageOps.exif_transpose(picture) if orientation != 1 else picture
         return np.asarray(_to_rgb(upright, path, white), dtype=np.uint8)
 
 
-def _turned(picture: Image.Image) -> bool:
-    return picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+def _orientation(picture: Image.Image) -> int:
+    """1 is upright. Asked of the base class: that of PNG would decode the whole image in search of a late tag."""
+    return Image.Image.getexif(picture).get(_ORIENTATION, 1)
 
 
 def _to_rgb(picture: Image.Image, path: Path, white: Callable[[], int]) -> Image.Image:
