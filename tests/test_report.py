@@ -422,8 +422,10 @@ def test_no_candidate_and_no_remedy_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("section", [key for key in PEOPLE if key not in ("version", "verdict")])
-def test_any_one_section_may_be_missing(section: str, tmp_path: Path) -> None:
-    assert "</html>" in written(tmp_path, {**PEOPLE, section: None})
+def test_any_section_may_stand_alone_or_be_missing(section: str, tmp_path: Path) -> None:
+    alone = {"version": 1, "verdict": "One section.", section: PEOPLE[section]}
+    assert "</html>" in written(tmp_path, alone)
+    assert summary(alone)
     assert summary({**PEOPLE, section: None})
 
 
