@@ -3,12 +3,11 @@ an interval over pixels or frames comes out far too narrow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unplateau.measures.thresholds import Counts, iou
 from unplateau.types import Interval
 
 COVERAGE = 0.90
@@ -16,31 +15,6 @@ RESAMPLES = 1000
 
 Draws = NDArray[np.float64]
 """(RESAMPLES,) values of one statistic under resampling; differences of two Draws made alike are paired."""
-
-
-def group_sums(counts: Counts, groups: Sequence[str]) -> NDArray[np.float64]:
-    """Counts (N, ...) summed over the images of each group: (groups, ...), groups in sorted order."""
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.zeros((len(names), *counts.shape[1:]))
-    np.add.at(sums, index, counts)
-    return sums
-
-
-def resampled_weights(groups: int, generator: np.random.Generator, resamples: int = RESAMPLES) -> NDArray[np.float64]:
-    """How often each group is drawn in each bootstrap resample: (resamples, groups), rows sum to `groups`."""
-    return generator.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
-
-
-def iou_draws(sums: NDArray[np.float64], weights: NDArray[np.float64]) -> Draws:
-    """Mean IoU over classes in each resample, from group sums (groups, C, 3) and weights (resamples, groups).
-
-    nan in a resample in which no class occurs.
-    """
-    pooled = np.einsum("rg,gcx->rcx", weights, sums)
-    classes = iou(pooled.astype(np.int64))
-    counted = np.isfinite(classes)
-    total = np.where(counted, classes, 0).sum(-1)
-    return np.divide(total, counted.sum(-1), out=np.full(len(classes), np.nan), where=counted.any(-1))
 
 
 def interval(mean: float, draws: Draws) -> Interval:

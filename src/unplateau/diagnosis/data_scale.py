@@ -1,0 +1,110 @@
+"""Is it the amount of data: the baseline trained on nested shares of the groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from unplateau.data.splits import nested
+from unplateau.diagnosis.check import AbstractCheck
+from unplateau.diagnosis.plan import less_name
+from unplateau.diagnosis.run import Run
+from unplateau.diagnosis.scaling import EXPONENTS, Law, fit_law, predict
+from unplateau.measures.intervals import interval
+from unplateau.types import Finding, Interval, Verdict
+
+FACTORS = (2.0, 4.0)
+FEW_GROUPS = 6
+WORTH = 0.02
+"""IoU below which a gain is not worth new annotation, and about what two seeds differ by."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """IoU of the baseline trained on so many groups and images, means over the folds."""
+
+    groups: float
+    images: float
+    iou: Interval
+
+
+@dataclass(frozen=True)
+class DataMeasured:
+    """The learning curve, its law, and the IoU predicted at each of `FACTORS` times the data."""
+
+    points: tuple[CurvePoint, ...]
+    law: Law
+    predicted: dict[str, Interval]
+    gains: dict[str, Interval]
+    groups: int
+
+
+@final
+class DataScaleCheck(AbstractCheck[DataMeasured]):
+    """What more data of the same kind would add.
+
+    What it measures: the baseline trained on nested shares of the training groups, whole groups at a time, scored on
+        the same images; a power law through the points, with its exponent drawn from the range that vision models
+        show; the IoU at twice and four times the data.
+
+    Why it matters: more data is the dearest remedy and the one most often guessed.
+
+    When it misleads: with fewer than six groups the curve is that of single groups; new data of another kind (new
+        scenes rather than more frames) gains more than the law says; the number of steps is the same at each share.
+
+    What to do next: collect new groups (scenes, patients, drives), not more images of the same ones.
+
+    Reference: Hestness et al., arXiv 1712.00409; Alabdulmohsin et al., arXiv 2209.06640.
+    """
+
+    def measure(self, run: Run) -> DataMeasured:
+        """Points, law and predictions with paired intervals."""
+        names = [*map(less_name, run.plan.fractions), run.plan.baseline]
+        sums = [run.sums(name) for name in names]
+        draws = np.stack([run.resampler.draws(each) for each in sums], axis=1)
+        means = np.array([run.resampler.mean(each) for each in sums])
+        points = tuple(
+            CurvePoint(*_amount(run, fraction), interval(mean, draws[:, place]))
+            for place, (fraction, mean) in enumerate(zip([*run.plan.fractions, 1.0], means, strict=True))
+        )
+        shares = np.array([point.groups for point in points]) / points[-1].groups
+        keep = [place for place, share in enumerate(shares) if share < 1] + [len(shares) - 1]
+        shares, draws, means = shares[keep], draws[:, keep], means[keep]
+        ahead = predict(shares, draws, FACTORS, np.random.default_rng(run.seed))
+        middle = predict(shares, np.repeat(means[None], 200, 0), FACTORS, np.random.default_rng(run.seed))
+        centre = [float(values.mean()) for values in middle]
+        names_of = [f"{factor:g}x" for factor in FACTORS]
+        return DataMeasured(
+            points=points,
+            law=fit_law(shares, means, sum(EXPONENTS) / 2),
+            predicted={n: interval(c, a) for n, c, a in zip(names_of, centre, ahead, strict=True)},
+            gains={
+                n: interval(c - means[-1], a - draws[:, -1]) for n, c, a in zip(names_of, centre, ahead, strict=True)
+            },
+            groups=round(points[-1].groups),
+        )
+
+    def judge(self, measured: DataMeasured) -> Finding:
+        """Concern when twice the data surely gains, sound when even four times hardly can."""
+        double, fourfold = measured.gains["2x"], measured.gains["4x"]
+        verdict = Verdict.UNDETERMINED
+        if measured.groups >= FEW_GROUPS and double.low > 0 and double.mean >= WORTH:
+            verdict = Verdict.CONCERN
+        elif fourfold.high < WORTH:
+            verdict = Verdict.SOUND
+        claim = f"Twice the data is predicted to add {double:+.3f} IoU, four times {fourfold:+.3f}."
+        if measured.groups < FEW_GROUPS:
+            claim += f" Only {measured.groups} groups train, so the curve is that of single groups."
+        return Finding("data scale", verdict, claim, double, {"predicted": measured.predicted, "gains": measured.gains})
+
+
+def _amount(run: Run, fraction: float) -> tuple[float, float]:
+    """Groups and images that a share of the data holds, means over the folds."""
+    groups, images = [], []
+    for number, fold in enumerate(run.folds):
+        (subset,) = nested(run.pictures, fold, (fraction,), run.seed * 1000 + number)
+        images.append(len(subset))
+        groups.append(len({run.pictures.groups[index] for index in subset}))
+    return float(np.mean(groups)), float(np.mean(images))

@@ -1,0 +1,127 @@
+"""Is it the operating point: all thresholds in one pass, and how much of the wobble they explain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unplateau.diagnosis.check import AbstractCheck
+from unplateau.diagnosis.run import Run
+from unplateau.measures.intervals import interval
+from unplateau.measures.thresholds import THRESHOLDS, best_threshold, iou_by_threshold, join
+from unplateau.types import Epoch, Finding, Interval, Verdict
+
+WORTH = 0.01
+"""Regret in IoU from which moving the threshold is worth it: it costs nothing but is not free of noise."""
+
+
+@dataclass(frozen=True)
+class OperatingMeasured:
+    """The curve over thresholds (pooled report images of the baseline), and three readings of it.
+
+    `chosen` is the mean over folds of the thresholds that inner images chose, `best` the best one afterwards.
+    `regret` is what the best one would add; `from_half` what choosing added over 0.5. `explained` is the share of the
+    variance of the IoU from one evaluation to the next that the threshold explains, `by_coverage` the share that
+    the logarithm of the coverage explains; nan when there is no variance or more than one class.
+    """
+
+    thresholds: tuple[float, ...]
+    iou: tuple[float, ...]
+    chosen: float
+    best: float
+    regret: Interval
+    from_half: Interval
+    explained: float
+    by_coverage: float
+
+
+@final
+class OperatingPointCheck(AbstractCheck[OperatingMeasured]):
+    """Whether the threshold, not the model, holds the IoU down.
+
+    What it measures: the IoU at every threshold; the regret of the chosen one; and, between evaluations, how much of
+        the change of the IoU at 0.5 is change of its distance to the best threshold (an exact split of the variance:
+        the rest is change of the best IoU itself), and how much goes with the coverage (predicted over true area).
+
+    Why it matters: a threshold costs nothing to move, and its wobble looks like learning.
+
+    When it misleads: the best threshold is found on the images that report it, so the regret is a little too large;
+        with few inner groups the chosen threshold is itself noise.
+
+    What to do next: choose the threshold on inner images, once, after training.
+
+    Reference: Lipton et al., Optimal thresholding of classifiers to maximize F1, ECML 2014.
+    """
+
+    def measure(self, run: Run) -> OperatingMeasured:
+        """The threshold curve, the regret, and the explained variance."""
+        fits = run.outcomes[run.plan.baseline]
+        tables = [fitted.report for fitted in fits]
+        joined = join(tables)
+        explained, by_coverage = variance_explained([fitted.epochs for fitted in fits])
+        if not run.binary:
+            nothing = Interval(0.0, 0.0, 0.0)
+            return OperatingMeasured((), (), np.nan, np.nan, nothing, nothing, np.nan, np.nan)
+        best = best_threshold(joined)
+        compare, ours = run.resampler, run.sums(run.plan.baseline)
+
+        def fixed(threshold: float) -> NDArray[np.float64]:
+            return np.stack([compare.sums(number, table.at(threshold)) for number, table in enumerate(tables)])
+
+        return OperatingMeasured(
+            thresholds=tuple(THRESHOLDS.tolist()),
+            iou=tuple(iou_by_threshold(joined)[0].tolist()),
+            chosen=float(np.nanmean([best_threshold(fitted.inner) for fitted in fits])),
+            best=best,
+            regret=_regret(run, fixed),
+            from_half=compare.difference(ours, fixed(0.5)),
+            explained=explained,
+            by_coverage=by_coverage,
+        )
+
+    def judge(self, measured: OperatingMeasured) -> Finding:
+        """Concern when a better threshold surely gains."""
+        if not measured.thresholds:
+            claim = "With several classes each pixel takes its best-scored class; there is no threshold to move."
+            return Finding("operating point", Verdict.SOUND, claim)
+        regret = measured.regret
+        verdict = Verdict.CONCERN if regret.low > 0 and regret.mean >= WORTH else Verdict.SOUND
+        claim = f"The threshold {measured.chosen:.2f} chosen on inner images is {regret.mean:.3f} IoU below the best one"
+        claim += f" ({measured.best:.2f}); choosing it gained {measured.from_half:+.3f} over 0.5."
+        if np.isfinite(measured.explained):
+            claim += f" The threshold explains {measured.explained:.0%} of the epoch-to-epoch variance of the IoU."
+        numbers = {"explained": measured.explained, "by_coverage": measured.by_coverage, "from_half": measured.from_half}
+        return Finding("operating point", verdict, claim, regret, numbers)
+
+
+def variance_explained(curves: list[tuple[Epoch, ...]]) -> tuple[float, float]:
+    """Shares of the variance of the IoU's steps that the threshold and that the coverage explain.
+
+    With IoU = best - regret at each evaluation, var(d IoU) = cov(d IoU, d best) + cov(d IoU, -d regret): the second
+    term over the whole is the threshold's share. The coverage's share is the R^2 of d IoU on d |log coverage|.
+    The first third of training, where everything rises, is left out.
+    """
+    later = [curve[len(curve) // 3 :] for curve in curves]
+    steps = [np.diff([epoch.iou for epoch in curve]) for curve in later]
+    moved = [np.diff([epoch.iou - epoch.best_iou for epoch in curve]) for curve in later]
+    off = [np.diff([abs(np.log(max(epoch.coverage, 1e-3))) for epoch in curve]) for curve in later]
+    change, threshold, coverage = (np.concatenate(parts) if parts else np.zeros(0) for parts in (steps, moved, off))
+    finite = np.isfinite(change) & np.isfinite(threshold) & np.isfinite(coverage)
+    if finite.sum() < 4 or change[finite].var() < 1e-8:
+        return float("nan"), float("nan")
+    joint = np.cov(np.stack([change[finite], threshold[finite], coverage[finite]]))
+    squared = joint[0, 2] ** 2 / (joint[0, 0] * joint[2, 2]) if joint[2, 2] > 1e-12 else 0.0
+    return float(joint[0, 1] / joint[0, 0]), float(squared)
+
+
+def _regret(run: Run, fixed: object) -> Interval:
+    """What the best single threshold adds to the chosen ones; in each resample the best one is that of the resample."""
+    grid = np.arange(0.05, 1.0, 0.05)
+    draws = np.stack([run.resampler.draws(fixed(each)) for each in grid])  # type: ignore[operator]
+    means = np.array([run.resampler.mean(fixed(each)) for each in grid])  # type: ignore[operator]
+    place = int(np.nanargmax(means))
+    ours = run.sums(run.plan.baseline)
+    return interval(float(means[place]) - run.resampler.mean(ours), draws[place] - run.resampler.draws(ours))

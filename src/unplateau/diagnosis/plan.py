@@ -1,0 +1,176 @@
+"""What a diagnosis trains: the rungs of the ladder, its controls, the candidate, and the learning curve."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from unplateau.data.splits import nested
+from unplateau.data.transforms import NONE, Augmentation
+from unplateau.diagnosis.fits import Fit
+from unplateau.extractors.bounded import plan_for
+from unplateau.training.recipe import Recipe
+from unplateau.types import Fold, Pictures, Size
+
+CONTEXT = "context"
+"""The rung that sees the whole image, trained from scratch."""
+
+CANDIDATE = "semantics"
+"""The rung of the extractor that was trained elsewhere, frozen."""
+
+CONTOUR = "contour"
+"""The control that sees the outlines alone."""
+
+REACHES = {"D/4": 0.25, "D/2": 0.5, "D": 1.0, "2D": 2.0, "4D": 4.0}
+"""Rungs of ordered structure, by reach relative to the diameter of an object."""
+
+OBJECT = 2.0
+"""Up to this many diameters a rung counts as geometry: from any pixel of an object the whole of it is in view."""
+
+FRACTIONS = (0.25, 0.5)
+"""Shares of the training groups that the learning curve is measured at, beside all of them."""
+
+HALF_STEPS = "half-steps"
+"""The baseline trained for half as long: with the full run it tells what twice as long would add."""
+
+
+@dataclass(frozen=True)
+class RungPlan:
+    """One thing to train on every fold. `reach` in pixels; `kind` is "rung", "control", "baseline" or "candidate"."""
+
+    name: str
+    family: str
+    kind: str
+    reach: float
+    extractor: str
+    decoder: str = "linear"
+    view: str = "image"
+    frozen: bool = False
+    pretrained: bool = False
+    crop: Size | None = None
+    cost: float = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every rung, which of them is the baseline, and the shares of data at which the baseline is trained again."""
+
+    rungs: tuple[RungPlan, ...]
+    baseline: str
+    fractions: tuple[float, ...]
+
+    def rung(self, name: str) -> RungPlan:
+        """The rung of that name."""
+        return next(rung for rung in self.rungs if rung.name == name)
+
+
+def make_plan(diameter: float, size: Size, *, baseline: str, candidate: str | None) -> Plan:
+    """The plan for objects of `diameter` pixels on a grid of `size`.
+
+    `baseline` names the extractor whose ceiling is in question; "unet" is the context rung itself. `candidate` is
+    a name or a file of an extractor trained elsewhere.
+    """
+    rungs = [_colour(), _texture(diameter, size), *_ordered(diameter, size), _contour(diameter, size), _context()]
+    if candidate:
+        rungs.append(_candidate(candidate))
+    if baseline == "unet":
+        return Plan(tuple(rungs), CONTEXT, FRACTIONS)
+    decoder = "linear" if baseline.startswith(("reach-", "orderless-", "colour")) else "unet"
+    rungs.append(RungPlan("baseline", "baseline", "baseline", math.inf, baseline, decoder, cost=2.0))
+    return Plan(tuple(rungs), "baseline", FRACTIONS)
+
+
+def make_fits(plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: Recipe, seed: int) -> list[Fit]:
+    """Every training of the plan: each rung on each fold with its own seed, then the baseline on less."""
+    fits = []
+    for number, fold in enumerate(folds):
+        own_seed = seed * 1000 + number
+        fits += [_fit(rung, rung.name, number, fold, recipe, own_seed) for rung in plan.rungs]
+        baseline = plan.rung(plan.baseline)
+        subsets = nested(pictures, fold, plan.fractions, own_seed)
+        for fraction, subset in zip(plan.fractions, subsets, strict=True):
+            less = replace(fold, fit=subset)
+            fits.append(_fit(baseline, less_name(fraction), number, less, recipe, own_seed))
+        shorter = replace(recipe, steps=max(1, recipe.steps // 2))
+        fits.append(_fit(baseline, HALF_STEPS, number, fold, shorter, own_seed))
+    return fits
+
+
+def less_name(fraction: float) -> str:
+    """What the baseline on a share of the groups is called."""
+    return f"data-{fraction:g}"
+
+
+def _fit(rung: RungPlan, name: str, number: int, fold: Fold, recipe: Recipe, seed: int) -> Fit:
+    shaped = replace(
+        recipe,
+        crop=rung.crop,
+        half_size=0.0 if rung.crop else recipe.half_size,
+        augmentation=_still(recipe.augmentation) if rung.view == "contour" else recipe.augmentation,
+        evaluations=recipe.evaluations if rung.kind == "baseline" or rung.name == CONTEXT else 4,
+    )
+    return Fit(
+        name, rung.extractor, rung.decoder, rung.frozen, rung.pretrained, rung.view, number, fold, shaped, seed, rung.cost
+    )
+
+
+def _still(augmentation: Augmentation) -> Augmentation:
+    """The same movements without changes of colour, which a contour map does not have."""
+    return replace(
+        augmentation, contrast=NONE.contrast, brightness=NONE.brightness, colour=NONE.colour
+    )
+
+
+def _colour() -> RungPlan:
+    return RungPlan("colour", "textural", "rung", 1, "colour", crop=(48, 48), cost=0.2)
+
+
+def _texture(diameter: float, size: Size) -> RungPlan:
+    """Windows up to an object's diameter, so that they fit inside one, between 9 and 25 pixels."""
+    wide = _odd(min(25.0, max(9.0, diameter), min(size) / 3))
+    narrow = _odd(max(5.0, wide / 2))
+    windows = (narrow, wide) if narrow < wide else (wide,)
+    name = "orderless-" + "-".join(map(str, windows))
+    return RungPlan("texture", "textural", "rung", 4 + wide, name, crop=_crop(2 * wide, size), cost=0.5)
+
+
+def _ordered(diameter: float, size: Size) -> list[RungPlan]:
+    """Ordered structure at each reach of `REACHES` that differs from the last and stays below the image's side."""
+    rungs: list[RungPlan] = []
+    for label, share in REACHES.items():
+        reach = plan_for(max(3.0, share * diameter)).reach
+        if reach >= max(size) or any(rung.reach >= reach for rung in rungs):
+            continue
+        family = "geometric" if share <= OBJECT else "semantic"
+        crop = _crop(2 * reach, size)
+        cost = 0.35 if crop else 0.8
+        rungs.append(RungPlan(f"reach {label}", family, "rung", reach, f"reach-{reach}", crop=crop, cost=cost))
+    return rungs
+
+
+def _contour(diameter: float, size: Size) -> RungPlan:
+    reach = plan_for(min(max(9.0, OBJECT * diameter), max(size))).reach
+    return RungPlan(
+        CONTOUR, "geometric", "control", reach, f"reach-{reach}", view="contour", crop=_crop(2 * reach, size), cost=0.8
+    )
+
+
+def _context() -> RungPlan:
+    return RungPlan(CONTEXT, "semantic", "rung", math.inf, "unet", cost=1.0)
+
+
+def _candidate(candidate: str) -> RungPlan:
+    return RungPlan(
+        CANDIDATE, "semantic", "candidate", math.inf, candidate, "conv", frozen=True, pretrained=True, cost=0.6
+    )
+
+
+def _crop(side: float, size: Size) -> Size | None:
+    """A window of that side in multiples of 16, at least 48; None where it would hold most of the image anyway."""
+    rounded = max(48, math.ceil(side / 16) * 16)
+    height, width = min(rounded, size[0]), min(rounded, size[1])
+    return (height, width) if height * width <= 0.6 * size[0] * size[1] else None
+
+
+def _odd(length: float) -> int:
+    return int(length) // 2 * 2 + 1

@@ -1,0 +1,79 @@
+"""Is it the resolution: the exact IoU of a perfect answer on the working grid and on coarser ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from unplateau.data.tasks import task_mask
+from unplateau.diagnosis.check import AbstractCheck
+from unplateau.diagnosis.fits import spread
+from unplateau.diagnosis.run import Run, pooled_iou
+from unplateau.measures.intervals import bootstrap
+from unplateau.measures.resolution import resolution_counts
+from unplateau.types import Finding, Interval, Verdict
+
+STRIDES = (1, 2, 4, 8, 16)
+IMAGES = 60
+"""Masks read at native size: the ceiling hardly differs between images of one set."""
+
+
+@dataclass(frozen=True)
+class ResolutionMeasured:
+    """Ceilings on the working grid by stride, at twice the grid, and the gain expected of the finer one."""
+
+    by_stride: dict[int, Interval]
+    finer: Interval
+    gain: Interval
+
+
+@final
+class ResolutionCheck(AbstractCheck[ResolutionMeasured]):
+    """What the grid alone costs.
+
+    What it measures: each native mask is brought to the working grid, and to cells of 2 to 16 grid pixels, by the
+        class that holds most of each cell, and back; the IoU of the result with the native mask is what a perfect
+        model of that stride would score. The same at twice the grid gives what a finer one could add.
+
+    Why it matters: thin objects are lost before the model sees them, and no loss brings them back.
+
+    When it misleads: a finer grid also shows the model finer detail, so the true gain can be larger than this bound
+        on masks; masks drawn coarsely have their own floor.
+
+    What to do next: raise `size`, or take a decoder with a finer last stride.
+
+    Reference: exact by construction; mask -> stride -> mask.
+    """
+
+    def measure(self, run: Run) -> ResolutionMeasured:
+        """Ceilings with intervals over images."""
+        height, width = run.pictures.size
+        by_stride = {stride: self._ceiling(run, (height, width), stride) for stride in STRIDES}
+        finer = self._ceiling(run, (2 * height, 2 * width), 1)
+        baseline = run.reading(run.plan.baseline).mean
+        here = by_stride[1]
+        # A model that scores b of the ceiling c now is taken to score b / c of the finer one.
+        gains = [baseline * (high / low - 1) for high, low in ((finer.mean, here.mean), (finer.low, here.high))]
+        top = baseline * (finer.high / here.low - 1)
+        return ResolutionMeasured(by_stride, finer, Interval(gains[0], min(gains), max(top, gains[0])))
+
+    def judge(self, measured: ResolutionMeasured) -> Finding:
+        """Concern when the working grid alone costs more than a few points."""
+        here = measured.by_stride[1]
+        verdict = Verdict.CONCERN if here.high < 0.95 else Verdict.SOUND
+        claim = f"A perfect answer on the working grid would score {here:.3f} on the masks as they came; "
+        claim += f"at twice the grid {measured.finer:.3f}."
+        return Finding("resolution", verdict, claim, measured.gain, {"ceiling_by_stride": measured.by_stride})
+
+    def _ceiling(self, run: Run, grid: tuple[int, int], stride: int) -> Interval:
+        task = run.pictures.task
+        classes = 2 if task.binary else task.outputs
+        picked = spread(tuple(range(len(run.source))), IMAGES)
+        counts = np.stack(
+            [resolution_counts(task_mask(run.source.mask(index), task), grid, stride, classes) for index in picked]
+        )
+        scored = counts[:, 1:] if task.binary else counts
+        generator = np.random.default_rng(run.seed)
+        return bootstrap(scored.astype(np.float64), pooled_iou, generator, resamples=200)

@@ -1,0 +1,144 @@
+"""What a diagnosis has measured so far, in the form that every check reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unplateau.data.sources import AbstractSource
+from unplateau.diagnosis.fits import Fitted
+from unplateau.diagnosis.plan import Plan
+from unplateau.measures.intervals import RESAMPLES, Draws, interval
+from unplateau.measures.thresholds import Counts, ScoreTable, best_threshold, iou
+from unplateau.types import Fold, Interval, Pictures
+
+Sums = NDArray[np.float64]
+"""(folds, groups, C, 3): counts on the report part, summed over the images of each group; 0 where a fold reports none."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The data, its folds, and the outcome of each fit: `outcomes[name]` holds one for each fold."""
+
+    source: AbstractSource
+    pictures: Pictures
+    folds: tuple[Fold, ...]
+    diameter: float
+    plan: Plan
+    outcomes: dict[str, tuple[Fitted, ...]]
+    seed: int
+    _sums: dict[str, Sums] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def binary(self) -> bool:
+        """Whether one threshold decides."""
+        return self.pictures.task.binary
+
+    @cached_property
+    def resampler(self) -> Resampler:
+        """The one set of resamples that all intervals of the diagnosis share, so that differences are paired."""
+        return Resampler.of(self.pictures, self.folds, np.random.default_rng(self.seed))
+
+    def sums(self, name: str) -> Sums:
+        """Counts of a rung on the images that chose nothing, at thresholds chosen on the inner part of each fold."""
+        if name not in self._sums:
+            self._sums[name] = np.stack(
+                [self.resampler.sums(number, decided(fitted)) for number, fitted in enumerate(self.outcomes[name])]
+            )
+        return self._sums[name]
+
+    def reading(self, name: str) -> Interval:
+        """IoU of a rung with its interval."""
+        return self.resampler.interval(self.sums(name))
+
+    def inner_worth(self, name: str) -> NDArray[np.float64]:
+        """IoU of a rung on the inner part of each fold (folds,): what choices may look at."""
+        worths = [pooled_iou(_decided(fitted.inner, fitted.inner)) for fitted in self.outcomes[name]]
+        return np.nan_to_num(np.array(worths), nan=-1.0)
+
+    def chosen(self, names: list[str]) -> Sums:
+        """Counts of the rung among `names` that the inner part of each fold prefers."""
+        worth = np.stack([self.inner_worth(name) for name in names])
+        best = worth.argmax(0)
+        return np.stack([self.sums(names[winner])[number] for number, winner in enumerate(best)])
+
+
+@dataclass(frozen=True)
+class Resampler:
+    """Resamples of whole groups and of the seeds.
+
+    `groups` (N,) is the group of each image; `weights` (R, groups) how often each is drawn. When all folds report the
+    same images they are repeats with other seeds, and `seeds` (R, folds) says how often each is drawn; when each
+    image reports once, every fold counts once.
+    """
+
+    groups: NDArray[np.int64]
+    reports: tuple[NDArray[np.int64], ...]
+    weights: NDArray[np.float64]
+    seeds: NDArray[np.float64]
+
+    @staticmethod
+    def of(pictures: Pictures, folds: tuple[Fold, ...], generator: np.random.Generator) -> Resampler:
+        """The resampler of a data set under its folds."""
+        _, groups = np.unique(np.asarray(pictures.groups), return_inverse=True)
+        reports = tuple(np.array(fold.report) for fold in folds)
+        reported = np.unique(groups[np.concatenate(reports)])
+        weights = np.zeros((RESAMPLES, int(groups.max()) + 1))
+        even = np.full(len(reported), 1 / len(reported))
+        weights[:, reported] = generator.multinomial(len(reported), even, size=RESAMPLES)
+        count = len(folds)
+        repeats = all(set(part) == set(reports[0]) for part in reports)
+        seeds = generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES) if repeats else np.ones((1, 1))
+        return Resampler(groups, reports, weights, np.broadcast_to(seeds, (RESAMPLES, count)).astype(float))
+
+    def sums(self, fold: int, counts: Counts) -> NDArray[np.float64]:
+        """Counts (N, C, 3) of a fold's report part, summed over groups: (groups, C, 3)."""
+        total = np.zeros((self.weights.shape[1], *counts.shape[1:]))
+        np.add.at(total, self.groups[self.reports[fold]], counts)
+        return total
+
+    def mean(self, sums: Sums) -> float:
+        """IoU of all report images."""
+        return pooled_iou(sums.sum((0, 1))[None])
+
+    def draws(self, sums: Sums) -> Draws:
+        """IoU in each resample (R,)."""
+        by_seed = np.einsum("rg,fgcx->rfcx", self.weights, sums)
+        pooled = np.einsum("rf,rfcx->rcx", self.seeds, by_seed)
+        return mean_over_classes(iou(pooled))
+
+    def interval(self, sums: Sums) -> Interval:
+        """IoU with its interval."""
+        return interval(self.mean(sums), self.draws(sums))
+
+    def difference(self, above: Sums, below: Sums) -> Interval:
+        """IoU of `above` minus IoU of `below`, paired by resample."""
+        return interval(self.mean(above) - self.mean(below), self.draws(above) - self.draws(below))
+
+
+def pooled_iou(counts: NDArray[np.float64] | Counts) -> float:
+    """Mean over classes of the IoU of pooled counts (N, C, 3); nan when no class occurs."""
+    return float(mean_over_classes(iou(counts.sum(0))))
+
+
+def mean_over_classes(classes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of IoU (..., C) over the classes that occur; nan where none does."""
+    counted = np.isfinite(classes)
+    total = np.where(counted, classes, 0.0).sum(-1)
+    found = counted.sum(-1)
+    return np.divide(total, found, out=np.full(total.shape, np.nan), where=found > 0)
+
+
+def decided(fitted: Fitted) -> Counts:
+    """Counts on the report part at the threshold of the inner part (argmax for many classes)."""
+    return _decided(fitted.report, fitted.inner)
+
+
+def _decided(table: ScoreTable, chooser: ScoreTable) -> Counts:
+    if table.argmax.shape[1] > 1:
+        return table.argmax
+    threshold = best_threshold(chooser)
+    return table.at(threshold if np.isfinite(threshold) else 0.5)
