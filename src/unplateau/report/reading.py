@@ -30,6 +30,9 @@ from unplateau.types import Epoch, Finding, Interval, Remedy, Rung, Verdict
 LAYOUT = 1
 """The newest layout of diagnosis.json that this package reads."""
 
+HUGE = 1e15
+"""No measured quantity is as large; one that is must be damage, and no axis could hold it."""
+
 T = TypeVar("T")
 
 
@@ -95,14 +98,14 @@ def _checked(raw: object) -> dict[str, Any]:
 
 
 def number(value: object) -> float:
-    """A finite number, or nan."""
+    """A finite number that can be drawn, or nan."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     try:
         found = float(value)
     except OverflowError:
         return math.nan
-    return found if math.isfinite(found) else math.nan
+    return found if abs(found) < HUGE else math.nan
 
 
 def text(value: object) -> str:
