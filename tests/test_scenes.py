@@ -95,6 +95,12 @@ def test_numbers_out_of_range_are_refused(count: int, options: dict[str, int]) -
         scenes("fire", count, **options)
 
 
+@pytest.mark.parametrize("options", [{"noise": -0.1}, {"contrast": float("nan")}, {"objects": 0}], ids=str)
+def test_a_difficulty_that_makes_no_sense_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(UnplateauError, match="A difficulty needs"):
+        Difficulty(**options)
+
+
 # ---- what decides, and what must not -------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unplateau.errors import UnplateauError
 from unplateau.types import Size
 
 Field = NDArray[np.float32]
@@ -24,12 +25,16 @@ class Difficulty:
     `noise` is the standard deviation of the pixel noise, on a scale where black is 0 and white is 1. `contrast`
     multiplies the difference between objects and ground (between the two textures and flat grey for "texture",
     the opacity of the flames for "fire"). `objects` counts what stands in a scene: flames and distractors, regions,
-    shapes or discs.
+    shapes or discs; fewer stand where there is no room for another.
     """
 
     noise: float = 0.04
     contrast: float = 1.0
     objects: int = 6
+
+    def __post_init__(self) -> None:
+        if not (self.noise >= 0 and self.contrast >= 0 and self.objects >= 1):
+            raise UnplateauError(f"A difficulty needs noise >= 0, contrast >= 0 and objects >= 1; got {self}.")
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,13 @@ def texture(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Pla
     Both textures hold exactly the same grey values at the same wavelengths: only whether the pattern has a direction
     tells them apart. Every region, background included, has its own dull tint, drawn without regard to its texture,
     and as many borders run between equal textures as chance gives: colour and contour say nothing.
+
+    Limited view: a single pixel attains the level of "all positive", about 0.4; a view of two wavelengths (11 pixels
+    at 96x96) above 0.85, and a wider one little more, for what is left lies along the borders.
     """
     regions = _regions(rng, size, max(2, difficulty.objects))
     count = int(regions.max()) + 1
-    # Two or three regions of six: the level of "all positive" stays near 0.42.
+    # Fewer than half, so that taking everything does not pay.
     positive = rng.permutation(count) < max(1, round(count * rng.uniform(0.3, 0.5)))
     mask = positive[regions].astype(np.uint8)
     wavelength = 5.5 * unit(size)
