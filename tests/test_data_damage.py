@@ -89,7 +89,8 @@ def test_one_damaged_mask_among_many_is_named():
 
 
 def test_one_small_anti_aliased_mask_among_clean_ones_is_named():
-    small = resized(0.25, Image.Resampling.BILINEAR)(disc())
+    small = resized(0.5, Image.Resampling.BILINEAR)(disc(16, 16))
+    assert scan_mask(small).steps < 100
     with pytest.raises(DataError, match=r"masks/5\.png"):
         accepted([disc()] * 5 + [small])
 

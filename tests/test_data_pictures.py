@@ -69,6 +69,12 @@ def test_masks_hold_only_ids_that_were_there(height, width, rows, columns):
     assert np.isin(fitted, mask).all()
 
 
+def test_masks_are_read_at_cell_centres():
+    mask = np.arange(36, dtype=np.uint8).reshape(6, 6)
+    assert fit_mask(mask, Box(0, 0, 2, 2)).tolist() == [[7, 10], [25, 28]]
+    assert fit_mask(mask[:1], Box(0, 0, 1, 4)).tolist() == [[0, 2, 3, 5]]
+
+
 def test_thin_things_keep_their_share_of_the_area():
     mask = (np.random.default_rng(0).random((1000, 1000)) < 0.1).astype(np.uint8)
     assert fit_mask(mask, Box(0, 0, 128, 128)).mean() == pytest.approx(0.1, abs=0.01)

@@ -26,7 +26,9 @@ def writable_folder(path: Path) -> Path:
         probe.write_bytes(b"probe")
         probe.unlink()
     except OSError as error:
-        raise OutputError(f"`out` must be a folder that can be written; {str(path)!r} gave: {_why(error)}. Give another.") from error
+        raise OutputError(
+            f"`out` must be a folder that can be written; {str(path)!r} gave: {_why(error)}. Give another."
+        ) from error
     return path
 
 

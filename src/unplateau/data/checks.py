@@ -116,8 +116,8 @@ def refuse_damaged(scans: Sequence[Scan], files: Sequence[str]) -> None:
 
 
 def _ramped(scan: Scan) -> bool:
-    """Whether this mask alone tells: many steps, or a few together with five or more ids of a sliver of the area."""
-    sliver = 0.005 * sum(scan.pixels)
+    """Whether this mask alone tells: many steps, or a few together with five or more ids of a few pixels each."""
+    sliver = max(12, 0.005 * sum(scan.pixels))
     enough = _ENOUGH_WITH_RARE_IDS if sum(pixels < sliver for pixels in scan.pixels) >= 5 else _ENOUGH
     return scan.steps >= enough and scan.ramps > _RAMPED * scan.steps
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile
@@ -23,7 +23,7 @@ from unplateau.measures.thresholds import ScoreTable
 from unplateau.model import SegmentationModel
 from unplateau.training.loop import finetune
 from unplateau.training.recipe import Recipe
-from unplateau.training.scoring import score
+from unplateau.training.scoring import answers, score
 from unplateau.types import Epoch, Fold, Pictures
 
 SEEN = 48
@@ -34,7 +34,8 @@ SEEN = 48
 class Fit:
     """One training: which two pieces, on which view of which images, how.
 
-    `name` is the rung's; `view` is "image" or "contour"; `cost` its expected time relative to the others.
+    `name` is the rung's; `view` is "image" or "contour"; `cost` its expected time relative to the others; `maps`
+    whether to keep the answers themselves, to show the worst.
     """
 
     name: str
@@ -48,17 +49,20 @@ class Fit:
     recipe: Recipe
     seed: int
     cost: float = 1.0
+    maps: bool = False
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit left: scores on the part that chose (inner), the part that chose nothing (report), and some seen ones."""
+    """What a fit left: scores on what chose (inner), on what chose nothing (report), and on some seen images."""
 
     inner: ScoreTable
     report: ScoreTable
     seen: ScoreTable
     epochs: tuple[Epoch, ...]
     seconds: float
+    maps: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
+    """Answers on the report part (N, H, W): score in steps of 1 / BINS when binary, else the class; or none."""
 
 
 Views = dict[str, Pictures]
@@ -97,6 +101,7 @@ def run_fit(fit: Fit, pictures: Pictures) -> Fitted:
         seen=score(trained.model, pictures, spread(fit.parts.fit, SEEN)),
         epochs=trained.epochs,
         seconds=time.perf_counter() - start,
+        maps=answers(trained.model, pictures, fit.parts.report if fit.maps else ()),
     )
 
 
@@ -135,7 +140,7 @@ def save(outcome: Fitted, path: Path) -> None:
     Raises:
         OutputError: the disk is full or the folder cannot be written.
     """
-    arrays: dict[str, NDArray[np.generic]] = {"seconds": np.array(outcome.seconds)}
+    arrays: dict[str, NDArray[np.generic]] = {"seconds": np.array(outcome.seconds), "maps": outcome.maps}
     for part in PARTS:
         table: ScoreTable = getattr(outcome, part)
         arrays[f"{part}_histograms"] = table.histograms.astype(np.int32)
@@ -151,9 +156,11 @@ def load(path: Path) -> Fitted | None:
     """An outcome written by `save`; None when there is none, or none that can be read."""
     try:
         with np.load(path) as arrays:
-            tables = [ScoreTable(arrays[f"{part}_histograms"].astype(np.int64), arrays[f"{part}_argmax"]) for part in PARTS]
+            tables = [
+                ScoreTable(arrays[f"{part}_histograms"].astype(np.int64), arrays[f"{part}_argmax"]) for part in PARTS
+            ]
             epochs = tuple(_epoch(row) for row in arrays["epochs"])
-            return Fitted(tables[0], tables[1], tables[2], epochs, float(arrays["seconds"]))
+            return Fitted(tables[0], tables[1], tables[2], epochs, float(arrays["seconds"]), arrays["maps"])
     except (OSError, BadZipFile, KeyError, ValueError):
         return None
 

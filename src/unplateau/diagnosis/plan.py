@@ -85,7 +85,10 @@ def make_fits(plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: R
     fits = []
     for number, fold in enumerate(folds):
         own_seed = seed * 1000 + number
-        fits += [_fit(rung, rung.name, number, fold, recipe, own_seed) for rung in plan.rungs]
+        fits += [
+            replace(_fit(rung, rung.name, number, fold, recipe, own_seed), maps=rung.name == plan.baseline)
+            for rung in plan.rungs
+        ]
         baseline = plan.rung(plan.baseline)
         subsets = nested(pictures, fold, plan.fractions, own_seed)
         for fraction, subset in zip(plan.fractions, subsets, strict=True):
@@ -110,15 +113,23 @@ def _fit(rung: RungPlan, name: str, number: int, fold: Fold, recipe: Recipe, see
         evaluations=recipe.evaluations if rung.kind == "baseline" or rung.name == CONTEXT else 4,
     )
     return Fit(
-        name, rung.extractor, rung.decoder, rung.frozen, rung.pretrained, rung.view, number, fold, shaped, seed, rung.cost
+        name,
+        rung.extractor,
+        rung.decoder,
+        rung.frozen,
+        rung.pretrained,
+        rung.view,
+        number,
+        fold,
+        shaped,
+        seed,
+        rung.cost,
     )
 
 
 def _still(augmentation: Augmentation) -> Augmentation:
     """The same movements without changes of colour, which a contour map does not have."""
-    return replace(
-        augmentation, contrast=NONE.contrast, brightness=NONE.brightness, colour=NONE.colour
-    )
+    return replace(augmentation, contrast=NONE.contrast, brightness=NONE.brightness, colour=NONE.colour)
 
 
 def _colour() -> RungPlan:

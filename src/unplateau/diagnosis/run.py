@@ -16,7 +16,7 @@ from unplateau.measures.thresholds import Counts, ScoreTable, best_threshold, io
 from unplateau.types import Fold, Interval, Pictures
 
 Sums = NDArray[np.float64]
-"""(folds, groups, C, 3): counts on the report part, summed over the images of each group; 0 where a fold reports none."""
+"""(folds, groups, C, 3): counts on the report part, summed over each group; 0 where a fold reports none of it."""
 
 
 @dataclass(frozen=True)

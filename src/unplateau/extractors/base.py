@@ -22,6 +22,9 @@ class AbstractExtractor(nn.Module, ABC):
     reach: float
     """Side, in input pixels, of the square that a cell can see; inf when it sees the whole image."""
 
+    architecture: str
+    """The name by which `build_extractor` makes it again, with random weights."""
+
     pretrained: bool
     """Whether the weights were trained elsewhere."""
 

@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -78,13 +79,11 @@ class BoundedExtractor(AbstractExtractor):
     def __init__(self, plan: Plan, *, whole: bool = False) -> None:
         super().__init__()
         widths = WIDTHS[: plan.halvings + 1]
+        self.architecture = "unet" if whole else f"reach-{plan.reach}"
         self.gives = (Level(widths[0], 1),)
         self.reach = math.inf if whole else plan.reach
         self.stem = nn.Sequential(*_stem(widths[0], plan.fine))
-        self.down = nn.ModuleList(
-            ResidualBlock(narrow, wide, ordered=plan.coarse)
-            for narrow, wide in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.down = nn.ModuleList(ResidualBlock(narrow, wide, ordered=plan.coarse) for narrow, wide in pairwise(widths))
         self.project = nn.ModuleList(
             nn.Conv2d(wide, narrow, 1) for narrow, wide in zip(widths[:-1], widths[1:], strict=True)
         )
@@ -110,7 +109,7 @@ class BoundedExtractor(AbstractExtractor):
 
 @final
 class ResidualBlock(nn.Module):
-    """Halves the map: a 3x3 convolution of stride 2, then a 3x3 (`ordered`) or 1x1 one, beside an average-pooled path."""
+    """Halves the map: a 3x3 convolution of stride 2, then 3x3 (`ordered`) or 1x1, beside an average-pooled path."""
 
     def __init__(self, narrow: int, wide: int, *, ordered: bool) -> None:
         super().__init__()
@@ -142,6 +141,7 @@ class OrderlessExtractor(AbstractExtractor):
         super().__init__()
         if any(window % 2 == 0 or window < 1 for window in windows):
             raise PieceError(f"`windows` must be odd sides in pixels; got {windows}. Use the next odd number.")
+        self.architecture = "orderless-" + "-".join(map(str, windows))
         self.gives = (Level(width, 1),)
         self.reach = 4 + max(windows)
         self.windows = windows
@@ -163,6 +163,7 @@ class ColourExtractor(AbstractExtractor):
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
+        self.architecture = "colour"
         self.gives = (Level(width, 1),)
         self.reach = 1
         self.layers = nn.Sequential(*_conv(3, width, 1), *_conv(width, width, 1), *_conv(width, width, 1))
@@ -173,7 +174,7 @@ class ColourExtractor(AbstractExtractor):
 
 
 def rung(name: str) -> AbstractExtractor | None:
-    """The extractor that `name` names: "colour", "unet" (whole image), "reach-33", "orderless-9-17"; None for others."""
+    """The extractor named "colour", "unet" (the whole image), "reach-33", "orderless-9-17", ...; None for others."""
     kind, _, numbers = name.partition("-")
     if name == "colour":
         return ColourExtractor()

@@ -8,7 +8,7 @@ from typing import Protocol
 from unplateau.errors import PieceError, nearest
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.bounded import RUNGS, rung
-from unplateau.extractors.checkpoint import from_file
+from unplateau.extractors.checkpoint import TIMM, from_file
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.tensors import SUFFIXES
 from unplateau.extractors.timm import from_timm, timm_names
@@ -74,6 +74,13 @@ def squeezenet1_1(*, pretrained: bool = False, weights: Path | None = None) -> A
     return squeezenet(weights)
 
 
+def squeezenet1_1_imagenet(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """SqueezeNet 1.1 behind torchvision's own normalisation."""
+    if pretrained and weights is None:
+        raise PieceError("The weights of 'squeezenet1_1' are not fetched: give a .safetensors file as `weights`.")
+    return squeezenet(weights, preprocessing="imagenet")
+
+
 EXTRACTORS: dict[str, Builder] = {
     "resnet18": resnet18,
     "resnet34": resnet34,
@@ -85,6 +92,7 @@ EXTRACTORS: dict[str, Builder] = {
     "vit_small_patch14_dinov2": vit_small_patch14_dinov2,
     "vit_xsmall_patch16_clip_224": vit_xsmall_patch16_clip_224,
     "squeezenet1_1": squeezenet1_1,
+    "squeezenet1_1-imagenet": squeezenet1_1_imagenet,
 }
 """Builders by name; a name of your own is one more entry."""
 
@@ -102,6 +110,10 @@ def build_extractor(
         return known_rung
     if name in EXTRACTORS:
         return EXTRACTORS[name](pretrained=pretrained, weights=weights)
+    if name.startswith(TIMM):
+        network, _, levels = name.removeprefix(TIMM).partition(":")
+        chosen = tuple(int(level) for level in levels.split(",")) if levels else None
+        return from_timm(network, pretrained=pretrained, levels=chosen, weights=weights)
     if isinstance(name_or_path, Path) or name.endswith(SUFFIXES) or "/" in name:
         return from_file(Path(name))
     known = timm_names()

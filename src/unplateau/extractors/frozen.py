@@ -22,6 +22,7 @@ class FrozenExtractor(AbstractExtractor):
         super().__init__()
         self.inner = inner.requires_grad_(False)
         self.gives, self.reach, self.pretrained = inner.gives, inner.reach, inner.pretrained
+        self.architecture = inner.architecture
         self.train(False)
 
     def train(self, mode: bool = True) -> Self:

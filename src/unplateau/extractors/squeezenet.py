@@ -21,8 +21,8 @@ TAKEN = {1: Level(64, 2), 4: Level(128, 4), 7: Level(256, 8), 12: Level(512, 16)
 LEFT, RIGHT = (1, 0, 1, 0), (0, 1, 0, 1)
 
 # Without padding each strided layer loses a cell. Padding on one side keeps the count and moves the centre of a cell by
-# half its size; taking turns keeps every level within a quarter
-# of a cell of where its stride says; one side throughout would end near half a cell off.
+# half its size; taking turns keeps every level within a quarter of a cell of where its stride says, where one side
+# throughout would end near half a cell off.
 PADDED = {0: RIGHT, 2: LEFT, 5: RIGHT, 8: LEFT}
 """Border of zeros before a strided layer: left, right, top, bottom in cells."""
 
@@ -34,10 +34,11 @@ PREPROCESSING: dict[str, Callable[[], Normalise]] = {"caffe": caffe, "imagenet":
 class SqueezeNetExtractor(AbstractExtractor):
     """The `features` of torchvision's squeezenet1_1, every level with exactly H / stride x W / stride cells."""
 
-    def __init__(self, features: nn.Sequential, normalise: Normalise, *, pretrained: bool) -> None:
+    def __init__(self, features: nn.Sequential, preprocessing: str, *, pretrained: bool) -> None:
         super().__init__()
+        self.architecture = "squeezenet1_1" if preprocessing == "caffe" else f"squeezenet1_1-{preprocessing}"
         self.features = features
-        self.normalise = normalise
+        self.normalise = PREPROCESSING[preprocessing]()
         self.gives = tuple(TAKEN.values())
         self.reach = 207.0
         self.pretrained = pretrained
@@ -63,7 +64,7 @@ def squeezenet(weights: Path | None = None, *, preprocessing: str = "caffe") -> 
     """
     if preprocessing not in PREPROCESSING:
         raise PieceError(f"`preprocessing` must be one of {sorted(PREPROCESSING)}; got {preprocessing!r}.")
-    extractor = SqueezeNetExtractor(_features(), PREPROCESSING[preprocessing](), pretrained=weights is not None)
+    extractor = SqueezeNetExtractor(_features(), preprocessing, pretrained=weights is not None)
     if weights is not None:
         load(extractor, read_tensors(weights), "squeezenet1_1")
     return extractor

@@ -19,7 +19,7 @@ from unplateau.types import Characteristics, Level
 class TimmExtractor(AbstractExtractor):
     """A timm network that returns its feature maps, behind the normalisation that its weights expect.
 
-    `architecture` is what a checkpoint's metadata names it: "timm/<name>". `reach` is inf: no bound is claimed.
+    `architecture` is "timm/<name>", followed by ":0,1,2" when levels were chosen. `reach` is inf: no bound is claimed.
     """
 
     def __init__(self, net: nn.Module, architecture: str, *, channels_last: bool, pretrained: bool) -> None:
@@ -60,7 +60,7 @@ def from_timm(
         load(net, read_tensors(weights), f"timm/{name}")
     extractor = TimmExtractor(
         net,
-        f"timm/{name}",
+        f"timm/{name}" + (":" + ",".join(map(str, levels)) if levels else ""),
         channels_last=_channels_last(net),
         pretrained=pretrained or weights is not None,
     )

@@ -18,7 +18,7 @@ Draws = NDArray[np.float64]
 
 
 def interval(mean: float, draws: Draws) -> Interval:
-    """The central interval of the draws, shifted so that its mean is the measured one; nan bounds if no draw is finite."""
+    """The central interval of the draws, widened to hold the measured mean; nan bounds if no draw is finite."""
     finite = draws[np.isfinite(draws)]
     if not len(finite):
         return Interval(mean, float("nan"), float("nan"))

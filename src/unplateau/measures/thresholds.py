@@ -83,7 +83,7 @@ def iou_by_threshold(table: ScoreTable) -> NDArray[np.float64]:
 
 
 def best_threshold(table: ScoreTable) -> float:
-    """The threshold with the highest mean IoU over classes; the middle one of those that tie; nan if none is defined."""
+    """The threshold of the highest mean IoU over classes; the middle of those that tie; nan if none is defined."""
     curve = iou_by_threshold(table)
     defined = np.isfinite(curve).all(-1)
     if not defined.any():

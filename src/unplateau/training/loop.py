@@ -59,7 +59,11 @@ def finetune(
     with _quiet():
         trainer = _trainer(recipe, folder, progress)
         trainer.fit(
-            module, batches(stream), _validation(pictures, fold), ckpt_path=resume, weights_only=False if resume else None
+            module,
+            batches(stream),
+            _validation(pictures, fold),
+            ckpt_path=resume,
+            weights_only=False if resume else None,
         )
     if not module.epochs:
         raise UnplateauError(f"A run must reach its first evaluation; it stopped at step {trainer.global_step}.")
@@ -80,7 +84,9 @@ def _trainer(recipe: Recipe, folder: Path | None, progress: bool) -> L.Trainer:
     if recipe.patience:
         callbacks.append(EarlyStopping("val_iou", mode="max", patience=recipe.patience))
     if folder is not None:
-        callbacks.append(ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=False))
+        callbacks.append(
+            ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=False)
+        )
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     return L.Trainer(
         max_steps=recipe.steps,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unplateau.measures.scoring import score_images
-from unplateau.measures.thresholds import ScoreTable, join
+from unplateau.measures.thresholds import BINS, ScoreTable, join
 from unplateau.model import SegmentationModel
 from unplateau.training.batches import in_order
 from unplateau.types import Pictures
@@ -27,6 +27,14 @@ def score(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]
     return join(tables)
 
 
+def answers(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> NDArray[np.uint8]:
+    """What the model says of each pixel (N, H, W): its score in steps of 1 / BINS when binary, else its class."""
+    parts = [np.zeros((0, *pictures.size), np.uint8)]
+    for scores in _scores(model, pictures, indices):
+        parts.append((scores[:, 0] * BINS if scores.shape[1] == 1 else scores.argmax(1)).astype(np.uint8))
+    return np.concatenate(parts)
+
+
 def probabilities(model: SegmentationModel, images: Tensor) -> Tensor:
     """Images uint8 (B, 3, H, W) to float probabilities (B, C, H, W): sigmoid when binary, else softmax."""
     device = next(model.parameters()).device
@@ -37,9 +45,7 @@ def probabilities(model: SegmentationModel, images: Tensor) -> Tensor:
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
 
 
-def _scores(
-    model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]
-) -> Iterator[NDArray[np.float32]]:
+def _scores(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
     training = model.training
     model.eval()
     for images, _ in in_order(pictures, indices, BATCH):

@@ -1,0 +1,120 @@
+"""The main flow: data in, everything trained, every question asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from unplateau.data.sources import AbstractSource
+from unplateau.data.splits import split
+from unplateau.diagnosis.capacity import CapacityCheck, CapacityMeasured
+from unplateau.diagnosis.curve import CurveCheck, CurveMeasured
+from unplateau.diagnosis.data_scale import DataMeasured, DataScaleCheck
+from unplateau.diagnosis.fits import Fit, Fitted, Views, run_fits
+from unplateau.diagnosis.ladder import PRIOR, LadderCheck, LadderMeasured
+from unplateau.diagnosis.operating_point import OperatingMeasured, OperatingPointCheck
+from unplateau.diagnosis.plan import Plan, make_fits, make_plan
+from unplateau.diagnosis.prior import position_scores
+from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured
+from unplateau.diagnosis.run import Run
+from unplateau.diagnosis.views import contours, object_diameter
+from unplateau.training.recipe import Recipe
+from unplateau.types import Finding, Fold, Pictures
+
+RECIPE = Recipe(steps=300, half_size=0.55, evaluations=10)
+"""The budget of each training of a diagnosis: from here on twice the steps moved the IoU by less than two seeds do."""
+
+CHECKS = {
+    "ladder": LadderCheck,
+    "data scale": DataScaleCheck,
+    "curve": CurveCheck,
+    "operating point": OperatingPointCheck,
+    "resolution": ResolutionCheck,
+    "capacity": CapacityCheck,
+}
+
+Told = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What each check measured, and what it concluded, in the order of `CHECKS`."""
+
+    ladder: LadderMeasured
+    data: DataMeasured
+    curve: CurveMeasured
+    operating: OperatingMeasured
+    resolution: ResolutionMeasured
+    capacity: CapacityMeasured
+    findings: tuple[Finding, ...]
+
+
+def train_all(
+    source: AbstractSource,
+    pictures: Pictures,
+    *,
+    baseline: str,
+    candidate: str | None,
+    recipe: Recipe,
+    folds: int,
+    seed: int,
+    cache: Path,
+    told: Told,
+) -> Run:
+    """Everything a diagnosis trains, as a `Run`; what `cache` already holds is not trained again."""
+    parts = split(pictures, folds=folds, seed=seed)
+    diameter = object_diameter(pictures)
+    plan = make_plan(diameter, pictures.size, baseline=baseline, candidate=candidate)
+    fits = make_fits(plan, pictures, parts, recipe, seed)
+    outcomes = _by_name(fits, run_fits(fits, _views(plan, pictures), cache, told))
+    outcomes[PRIOR] = tuple(position_scores(pictures, fold) for fold in parts)
+    return Run(source, pictures, parts, diameter, plan, outcomes, seed)
+
+
+def measure_all(run: Run) -> Measurements:
+    """Ask every question of a run."""
+    ladder, data, curve = LadderCheck(), DataScaleCheck(), CurveCheck()
+    operating, resolution, capacity = OperatingPointCheck(), ResolutionCheck(), CapacityCheck()
+    measured = (
+        ladder.measure(run),
+        data.measure(run),
+        curve.measure(run),
+        operating.measure(run),
+        resolution.measure(run),
+        capacity.measure(run),
+    )
+    findings = (
+        ladder.judge(measured[0]),
+        data.judge(measured[1]),
+        curve.judge(measured[2]),
+        operating.judge(measured[3]),
+        resolution.judge(measured[4]),
+        capacity.judge(measured[5]),
+    )
+    return Measurements(*measured, findings)
+
+
+def folds_said(folds: tuple[Fold, ...], pictures: Pictures) -> str:
+    """How the images were divided, as a sentence."""
+    groups = len(set(pictures.groups))
+    if any(pictures.splits):
+        return f"The data's own splits, with {len(folds)} seeds; {groups} groups."
+    return (
+        f"{groups} groups kept whole in {len(folds)} folds: each image is scored once, by a model that neither trained "
+        "on its group nor chose anything by it."
+    )
+
+
+def _views(plan: Plan, pictures: Pictures) -> Views:
+    views = {"image": pictures}
+    if any(rung.view == "contour" for rung in plan.rungs):
+        views["contour"] = contours(pictures)
+    return views
+
+
+def _by_name(fits: list[Fit], fitted: list[Fitted]) -> dict[str, tuple[Fitted, ...]]:
+    outcomes: dict[str, tuple[Fitted, ...]] = {}
+    for fit, outcome in zip(fits, fitted, strict=True):
+        outcomes[fit.name] = (*outcomes.get(fit.name, ()), outcome)
+    return outcomes

@@ -1,0 +1,177 @@
+"""A diagnosis as the plain values of `diagnosis.json` (docs/diagnosis_json.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from unplateau.data.balance import positive_share
+from unplateau.diagnosis.diagnose import Measurements, folds_said
+from unplateau.diagnosis.examples import Example
+from unplateau.diagnosis.ladder import FAMILIES, PRIOR
+from unplateau.diagnosis.run import Run, mean_over_classes
+from unplateau.diagnosis.verdict import find_remedies, say, scale_table
+from unplateau.files import plain
+from unplateau.measures.thresholds import iou
+from unplateau.types import Epoch, Interval
+
+LAYOUT = 1
+
+
+def document(
+    run: Run, measured: Measurements, worst: tuple[Example, ...], *, path: str, version: str, seconds: float
+) -> dict[str, Any]:
+    """The whole of it. Everything but `seconds` depends on the data, the arguments and the seed alone."""
+    remedies = find_remedies(run, measured)
+    content = {
+        "version": LAYOUT,
+        "unplateau": version,
+        "verdict": say(run, measured, remedies),
+        "seconds": round(seconds, 1),
+        "seed": run.seed,
+        "data": _data(run, path),
+        "baseline": _baseline(run),
+        "remedies": remedies,
+        "families": measured.ladder.families,
+        "waterfall": _waterfall(run, measured),
+        "ladder": measured.ladder.rungs,
+        "comparisons": _comparisons(measured),
+        "learning_curve": _learning_curve(measured),
+        "operating_point": _operating_point(measured),
+        "scale": scale_table(run, measured),
+        "findings": measured.findings,
+        "worst": worst,
+    }
+    values: dict[str, Any] = plain(content)
+    return values
+
+
+def _data(run: Run, path: str) -> dict[str, Any]:
+    pictures = run.pictures
+    return {
+        "path": path,
+        "images": len(pictures),
+        "groups": len(set(pictures.groups)),
+        "size": pictures.size,
+        "native": pictures.native,
+        "classes": pictures.task.names,
+        "binary": pictures.task.binary,
+        "positive_share": positive_share(pictures, range(len(pictures))) if pictures.task.binary else None,
+        "object_diameter": run.diameter,
+        "split": folds_said(run.folds, pictures),
+        "warnings": pictures.warnings,
+    }
+
+
+def _baseline(run: Run) -> dict[str, Any]:
+    plan = run.plan.rung(run.plan.baseline)
+    fits = run.outcomes[run.plan.baseline]
+    sums = run.sums(run.plan.baseline)
+    classes = iou(sums.sum((0, 1)))
+    at_half = np.stack([run.resampler.sums(number, fitted.report.argmax) for number, fitted in enumerate(fits)])
+    operating = [epoch.best_threshold for epoch in (fitted.epochs[-1] for fitted in fits)]
+    reading = run.reading(run.plan.baseline)
+    return {
+        "extractor": plan.extractor,
+        "decoder": plan.decoder,
+        "iou": reading.mean,
+        "interval": reading,
+        "threshold": float(np.nanmean(operating)) if run.binary else None,
+        "iou_at_half": run.resampler.mean(at_half),
+        "best_iou": float(np.mean([max(epoch.best_iou for epoch in fitted.epochs) for fitted in fits])),
+        "class_iou": dict(zip(run.pictures.task.names, classes.tolist(), strict=True)),
+        "epochs": [_mean_epoch([fitted.epochs[place] for fitted in fits]) for place in range(_evaluations(run))],
+    }
+
+
+def _evaluations(run: Run) -> int:
+    return min(len(fitted.epochs) for fitted in run.outcomes[run.plan.baseline])
+
+
+def _mean_epoch(epochs: list[Epoch]) -> Epoch:
+    """One record of several folds at the same moment: the mean of each number that exists."""
+    numbers = {
+        name: float(np.mean(values))
+        for name in vars(epochs[0])
+        if name not in ("step", "class_iou") and len(values := [getattr(epoch, name) for epoch in epochs])
+    }
+    classes = np.array([epoch.class_iou for epoch in epochs])
+    return Epoch(step=epochs[0].step, class_iou=tuple(_finite_mean(column) for column in classes.T), **numbers)
+
+
+def _finite_mean(values: np.ndarray[Any, Any]) -> float:
+    return float(mean_over_classes(values))
+
+
+def _waterfall(run: Run, measured: Measurements) -> list[dict[str, Any]]:
+    """From 0 to 1: position, the families, then what is missing, as far as it can be named."""
+    ladder = measured.ladder
+    prior = run.reading(PRIOR)
+    steps = [("position", prior, "family"), *((name, ladder.gains[name], "family") for name in FAMILIES)]
+    reached = prior.mean + sum(ladder.gains[name].mean for name in FAMILIES)
+    missing = 1 - reached
+    resolution = _capped(_complement(measured.resolution.by_stride[1]), missing)
+    data = _capped(measured.data.gains["4x"], missing - resolution.mean)
+    rest = missing - resolution.mean - data.mean
+    steps += [
+        ("shortage of data (to four times)", data, "remainder"),
+        ("unexplained", Interval(rest, rest, rest), "remainder"),
+        ("resolution of the grid", resolution, "remainder"),
+    ]
+    rows, start = [], 0.0
+    for name, gain, kind in steps:
+        rows.append({"name": name, "start": start, "gain": gain, "kind": kind})
+        start += gain.mean
+    return rows
+
+
+def _complement(ceiling: Interval) -> Interval:
+    return Interval(1 - ceiling.mean, 1 - ceiling.high, 1 - ceiling.low)
+
+
+def _capped(gain: Interval, most: float) -> Interval:
+    """The gain, but no more than what is missing: two causes may claim the same part of it."""
+    mean = min(max(gain.mean, 0.0), max(most, 0.0))
+    return Interval(mean, min(gain.low, mean), max(gain.high, mean))
+
+
+def _comparisons(measured: Measurements) -> dict[str, Any]:
+    ladder = measured.ladder
+    return {
+        "local": ladder.local,
+        "attainable": ladder.attainable,
+        "local_share": ladder.local_share,
+        "local_to_context": ladder.local_to_context,
+        "scratch": ladder.scratch,
+        "pretraining": ladder.pretraining,
+        "baseline_shortfall": ladder.baseline_shortfall,
+    }
+
+
+def _learning_curve(measured: Measurements) -> dict[str, Any]:
+    data = measured.data
+    groups = data.points[-1].groups
+    law = {
+        "ceiling": data.law.ceiling,
+        "scale": data.law.scale * groups**data.law.exponent,
+        "exponent": data.law.exponent,
+    }
+    predicted = [
+        {"factor": float(name[:-1]), "images": float(name[:-1]) * data.points[-1].images, "iou": value}
+        for name, value in data.predicted.items()
+    ]
+    return {"points": data.points, "predicted": predicted, "law": law}
+
+
+def _operating_point(measured: Measurements) -> dict[str, Any]:
+    operating = measured.operating
+    return {
+        "thresholds": operating.thresholds,
+        "iou": operating.iou,
+        "chosen": operating.chosen,
+        "best": operating.best,
+        "regret": operating.regret,
+        "explained": operating.explained,
+        "by_coverage": operating.by_coverage,
+    }

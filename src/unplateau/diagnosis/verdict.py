@@ -1,0 +1,175 @@
+"""From measurements to remedies, best first, and to the verdict in two sentences."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from unplateau.diagnosis.diagnose import Measurements
+from unplateau.diagnosis.plan import CANDIDATE
+from unplateau.diagnosis.run import Run
+from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
+
+WORTH = 0.01
+"""IoU below which a predicted gain is not listed: two seeds differ by as much."""
+
+TIE = 0.02
+"""Gains closer than this are ranked by cost."""
+
+
+@dataclass(frozen=True)
+class ScaleAnswer:
+    """One row of the "is it scale?" table. `answer` is "yes", "no" or "undetermined"."""
+
+    question: str
+    answer: str
+    number: str
+    gain: Interval | None = None
+
+
+def find_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
+    """What would lift the IoU, best first. A gain that is surely nothing, or below `WORTH`, is left out."""
+    candidates = [
+        _richer_pretraining(measured),
+        _more_context(run, measured),
+        _more_data(measured),
+        _train_longer(measured),
+        _move_threshold(measured),
+        _finer_resolution(run, measured),
+    ]
+    return rank([remedy for remedy in candidates if remedy and remedy.gain.mean >= WORTH])
+
+
+def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
+    """By gain, best first; of those within `TIE` of the best that is left, the cheapest first."""
+    left, ranked = sorted(remedies, key=lambda remedy: -remedy.gain.mean), []
+    while left:
+        tied = [remedy for remedy in left if remedy.gain.mean >= left[0].gain.mean - TIE]
+        cheapest = min(tied, key=lambda remedy: (COSTS.index(remedy.cost), -remedy.gain.mean))
+        ranked.append(cheapest)
+        left.remove(cheapest)
+    return tuple(ranked)
+
+
+def say(run: Run, measured: Measurements, remedies: tuple[Remedy, ...]) -> str:
+    """Two sentences: where it stands and on what, and what to do about it."""
+    baseline = run.reading(run.plan.baseline)
+    return f"The baseline stops at IoU {baseline:.2f}, {_why(measured)}. {_what(remedies)}"
+
+
+def scale_table(run: Run, measured: Measurements) -> tuple[ScaleAnswer, ...]:
+    """The essay's four kinds of scale, and the bug."""
+    data, capacity = _finding(measured, "data scale"), _finding(measured, "capacity")
+    return (
+        ScaleAnswer("data", _answer(data.verdict), data.claim, data.gain),
+        ScaleAnswer("labels", "undetermined", "The noise of the labels was not measured; compare two annotators."),
+        ScaleAnswer("model", "no" if capacity.verdict is Verdict.SOUND else "undetermined", capacity.claim),
+        _pretraining(measured),
+        _bug(run, measured),
+    )
+
+
+def _richer_pretraining(measured: Measurements) -> Remedy | None:
+    gain, rungs = measured.ladder.pretraining, {rung.name: rung for rung in measured.ladder.rungs}
+    if gain is None:
+        return None
+    evidence = (
+        f"The candidate, frozen under a light decoder, scores {rungs[CANDIDATE].iou:.3f}.",
+        f"The best model trained from scratch scores {measured.ladder.scratch:.3f}.",
+    )
+    return Remedy("richer-pretraining", gain, "one training run", evidence)
+
+
+def _more_context(run: Run, measured: Measurements) -> Remedy | None:
+    baseline = run.plan.rung(run.plan.baseline)
+    if math.isinf(baseline.reach):
+        return None
+    wider = [rung.name for rung in run.plan.rungs if rung.kind == "rung" and rung.reach > baseline.reach]
+    gain = run.resampler.difference(run.chosen(wider), run.sums(run.plan.baseline))
+    evidence = (
+        f"The baseline sees {baseline.reach:.0f} pixels and scores {run.reading(run.plan.baseline):.3f}.",
+        f"The same network that sees more scores {run.resampler.interval(run.chosen(wider)):.3f}.",
+    )
+    return Remedy("more-context", gain, "one training run", evidence)
+
+
+def _more_data(measured: Measurements) -> Remedy:
+    data = measured.data
+    counts = ", ".join(f"{point.iou.mean:.3f} with {point.groups:.0f} groups" for point in data.points)
+    fourfold = f"Four times the data is predicted to add {data.gains['4x']:+.3f}; this row is for twice the data."
+    return Remedy("more-data", data.gains["2x"], "new data", (f"Measured: {counts}.", fourfold))
+
+
+def _train_longer(measured: Measurements) -> Remedy:
+    curve = measured.curve
+    evidence = f"Half the steps score {curve.half:.3f}; the gain is for twice the steps."
+    return Remedy("train-longer", curve.twice_gain, "one training run", (evidence,))
+
+
+def _move_threshold(measured: Measurements) -> Remedy | None:
+    operating = measured.operating
+    if not operating.thresholds:
+        return None
+    evidence = f"The best threshold is {operating.best:.2f}, the chosen one {operating.chosen:.2f} on average."
+    return Remedy("move-threshold", operating.regret, "minutes", (evidence,))
+
+
+def _finer_resolution(run: Run, measured: Measurements) -> Remedy | None:
+    height, width = run.pictures.size
+    if min(run.pictures.native) <= min(height, width):
+        return None
+    resolution = measured.resolution
+    evidence = (
+        f"A perfect answer on the {height} x {width} grid scores {resolution.by_stride[1]:.3f} at native size, "
+        f"on twice the grid {resolution.finer:.3f}."
+    )
+    return Remedy("finer-resolution", resolution.gain, "more compute", (evidence,))
+
+
+def _why(measured: Measurements) -> str:
+    """What the ladder says of the task, and of the baseline where a smaller view does better."""
+    ladder = measured.ladder
+    family = max(ladder.families, key=lambda name: ladder.families[name].mean)
+    share = f"where {family} evidence decides {ladder.families[family].mean:.0%} of what can be had"
+    shortfall = ladder.baseline_shortfall
+    if shortfall.low > 0 and shortfall.mean >= TIE:
+        return f"{share}, and a model that sees less scores {shortfall.mean:.2f} more: it overfits what it sees"
+    return share
+
+
+def _what(remedies: tuple[Remedy, ...]) -> str:
+    if not remedies:
+        return "Nothing measured here would lift it."
+    first = remedies[0]
+    sure = "is predicted to add" if first.gain.low > 0 else "may add"
+    return f"First remedy: {first.name}, which {sure} {first.gain:+.2f} IoU (90 % interval; cost: {first.cost})."
+
+
+def _pretraining(measured: Measurements) -> ScaleAnswer:
+    gain = measured.ladder.pretraining
+    if gain is None:
+        return ScaleAnswer(
+            "pretraining", "undetermined", "No pretrained candidate was given: name one with `extractor`."
+        )
+    answer = "yes" if gain.low > 0 and gain.mean >= TIE else "no" if gain.high < TIE else "undetermined"
+    return ScaleAnswer("pretraining", answer, f"The candidate is {gain:+.3f} against the best from scratch.", gain)
+
+
+def _bug(run: Run, measured: Measurements) -> ScaleAnswer:
+    found = [warning for warning in run.pictures.warnings if "more than one split" in warning or "group" in warning]
+    if found:
+        return ScaleAnswer("bug", "yes", " ".join(found))
+    return ScaleAnswer(
+        "bug",
+        "undetermined",
+        f"Files, sizes, encodings and splits are in order, and {measured.capacity.seen:.2f} IoU on seen images says "
+        "that masks belong to images; shifts and wrong classes in part of the files were not looked for.",
+    )
+
+
+def _answer(verdict: Verdict) -> str:
+    return {Verdict.CONCERN: "yes", Verdict.SOUND: "no", Verdict.UNDETERMINED: "undetermined"}[verdict]
+
+
+def _finding(measured: Measurements, check: str) -> Finding:
+    return next(finding for finding in measured.findings if finding.check == check)

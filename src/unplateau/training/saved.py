@@ -1,0 +1,86 @@
+"""A trained model on disk: weights in safetensors, everything else that `predict` needs in readable JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from unplateau.decoders.catalogue import build_decoder
+from unplateau.errors import PieceError
+from unplateau.extractors.catalogue import build_extractor
+from unplateau.files import plain, write_bytes, write_json
+from unplateau.model import SegmentationModel
+from unplateau.types import Size, Task
+
+WEIGHTS, FACTS = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model with its task, the grid it was trained on, and the threshold of a binary task (nan otherwise)."""
+
+    model: SegmentationModel
+    task: Task
+    decoder: str
+    size: Size
+    threshold: float
+
+
+def save_model(saved: SavedModel, folder: Path, facts: dict[str, Any]) -> None:
+    """Write weights, then facts; `facts` is what else is worth knowing, such as its IoU.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in saved.model.state_dict().items()}
+    write_bytes(folder / WEIGHTS, save(state))
+    content = {
+        "extractor": saved.model.extractor.architecture,
+        "decoder": saved.decoder,
+        "task": plain(saved.task),
+        "size": saved.size,
+        "threshold": saved.threshold,
+        **facts,
+    }
+    write_json(folder / FACTS, content)
+
+
+def load_model(folder: Path) -> SavedModel:
+    """The model that `save_model` wrote.
+
+    Raises:
+        PieceError: no model there, or one that is damaged.
+    """
+    facts = _facts(folder)
+    try:
+        task = Task(*(tuple(facts["task"][name]) for name in ("positive", "classes", "names")))
+        extractor = build_extractor(facts["extractor"])
+        model = SegmentationModel(extractor, build_decoder(facts["decoder"], extractor.gives, task.outputs))
+        threshold = float("nan") if facts["threshold"] is None else float(facts["threshold"])
+        height, width = facts["size"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise PieceError(
+            f"{str(folder / FACTS)!r} must describe a model; it lacks or damages {error}. Train again."
+        ) from error
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise PieceError(f"{str(folder / WEIGHTS)!r} must hold the model's weights; {why}. Train again.") from error
+    return SavedModel(model.eval(), task, facts["decoder"], (height, width), threshold)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    path = folder / FACTS
+    if not path.exists():
+        raise PieceError(f"`model` must be a folder written by `train`; {str(path)!r} does not exist. Train one first.")
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PieceError(f"{str(path)!r} must be JSON written by `train`; {error}. Train again.") from error
+    return facts
