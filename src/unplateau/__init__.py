@@ -1,1 +1,40 @@
-"""unplateau: why the IoU stopped, and what each remedy would gain."""
+"""unplateau: why the IoU of a segmentation stopped, and what each remedy would gain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "DataError",
+    "OutputError",
+    "PieceError",
+    "Sample",
+    "UnplateauError",
+    "demo",
+    "diagnose",
+    "predict",
+    "report",
+    "train",
+]
+
+_WHERE = {
+    "DataError": "errors",
+    "OutputError": "errors",
+    "PieceError": "errors",
+    "UnplateauError": "errors",
+    "Sample": "types",
+    "demo": "demo",
+    "diagnose": "api",
+    "predict": "api",
+    "report": "api",
+    "train": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The verbs on first use: `import unplateau` alone does not load torch."""
+    from importlib import import_module
+
+    if name not in _WHERE:
+        raise AttributeError(f"module 'unplateau' has no attribute {name!r}")
+    return getattr(import_module(f"unplateau.{_WHERE[name]}"), name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unplateau._version import VERSION
+from unplateau.data.folder import list_images
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
 from unplateau.diagnosis.diagnose import RECIPE, Told, measure_all, train_all
@@ -17,6 +18,10 @@ from unplateau.diagnosis.examples import draw_worst
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import writable_folder, write_json
 from unplateau.report import write_report
+from unplateau.training.predict import predict_images
+from unplateau.training.recipe import Recipe
+from unplateau.training.saved import load_model
+from unplateau.training.train import build_pieces, train_model
 from unplateau.types import Sample
 
 DIAGNOSIS, REPORT, CACHE = "diagnosis.json", "report.html", "fits"
@@ -87,6 +92,92 @@ def diagnose(
     write_json(folder / DIAGNOSIS, content)
     write_report(folder / DIAGNOSIS, folder / REPORT)
     return content
+
+
+def train(
+    data: str | Path | Iterable[Sample],
+    *,
+    positive: Sequence[int] | None = None,
+    extractor: str | Path = "unet",
+    decoder: str = "linear",
+    out: str | Path = "runs/model",
+    frozen: bool = False,
+    size: int = 128,
+    steps: int = 400,
+    class_weights: str | tuple[float, ...] = "none",
+    patience: int = 0,
+    seed: int = 0,
+    colours: Mapping[tuple[int, int, int], int] | None = None,
+    progress: bool = False,
+) -> dict[str, float]:
+    """Train one model; write it with its log to `out`, and go on where an interrupted call stopped.
+
+    Args:
+        data, positive, size, seed, colours: as in `diagnose`.
+        extractor: "unet", "reach-33", any timm name, or a checkpoint file.
+        decoder: "linear", "conv", "unet" or "fpn".
+        out: where model, log and state go.
+        frozen: train the decoder only.
+        steps: optimiser steps.
+        class_weights: "none", "auto", or a factor for each output.
+        patience: stop after so many evaluations without a better one; 0 = never.
+        progress: show a bar.
+
+    Returns:
+        `iou` on images that chose nothing, `iou_at_half`, and the `threshold` chosen on inner images.
+
+    Raises:
+        DataError, PieceError, OutputError: as in `diagnose`.
+    """
+    folder = writable_folder(Path(out))
+    build_pieces(str(extractor), decoder, 1, frozen=frozen, seed=seed)
+    pictures = read_pictures(open_data(data, colours=colours), positive=positive, size=size, seed=seed)
+    recipe = Recipe(steps=steps, class_weights=class_weights, patience=patience)
+    return train_model(
+        pictures,
+        extractor=str(extractor),
+        decoder=decoder,
+        frozen=frozen,
+        recipe=recipe,
+        seed=seed,
+        folder=folder,
+        progress=progress,
+    )
+
+
+def predict(model: str | Path, images: str | Path, *, out: str | Path = "runs/masks") -> list[Path]:
+    """Write a mask for every image of a folder, with the class ids of the training masks, at the image's own size.
+
+    Args:
+        model: a folder written by `train`.
+        images: a folder of images, or one image.
+        out: where `masks/` and, for a binary task, `scores/` go.
+
+    Returns:
+        The masks' paths.
+
+    Raises:
+        PieceError: no model there, or a damaged one.
+        DataError: no images, or one that cannot be read; masks written before it stay.
+        OutputError: `out` cannot be written.
+    """
+    saved = load_model(Path(model))
+    found = list_images(Path(images))
+    return list(predict_images(saved, found, writable_folder(Path(out))))
+
+
+def report(diagnosis: str | Path, *, out: str | Path | None = None) -> Path:
+    """Draw the page of a saved diagnosis again.
+
+    Args:
+        diagnosis: a `diagnosis.json`, or the folder that holds it.
+        out: where the page goes; None = `report.html` beside the diagnosis.
+
+    Raises:
+        DataError: no diagnosis there, or a damaged one.
+        OutputError: `out` cannot be written.
+    """
+    return write_report(Path(diagnosis), Path(out) if out else None)
 
 
 def _silent(_done: int, _total: int, _name: str) -> None:

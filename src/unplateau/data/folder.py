@@ -112,6 +112,19 @@ def _pictures_in(folder: Path) -> list[Path]:
     return files
 
 
+def list_images(path: Path) -> list[Path]:
+    """The image files of a folder in the order of their names, or the one file that `path` is.
+
+    Raises:
+        DataError: no such folder or file, or no images in it.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"`images` must be a folder of images or one image, but {path} does not exist: check the path.")
+    return _pictures_in(path)
+
+
 def _refuse_unpaired(folder: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> None:
     if not images.keys() & masks.keys():
         raise DataError(

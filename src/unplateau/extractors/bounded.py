@@ -84,9 +84,7 @@ class BoundedExtractor(AbstractExtractor):
         self.reach = math.inf if whole else plan.reach
         self.stem = nn.Sequential(*_stem(widths[0], plan.fine))
         self.down = nn.ModuleList(ResidualBlock(narrow, wide, ordered=plan.coarse) for narrow, wide in pairwise(widths))
-        self.project = nn.ModuleList(
-            nn.Conv2d(wide, narrow, 1) for narrow, wide in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.project = nn.ModuleList(nn.Conv2d(wide, narrow, 1) for narrow, wide in pairwise(widths))
         self.up = nn.ModuleList(
             nn.Sequential(*_conv(width, width, 3 if level > 0 or plan.fine > 0 else 1))
             for level, width in enumerate(widths[:-1])

@@ -1,0 +1,170 @@
+"""The command line: the verbs of the Python API with the same argument names, and no logic of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from unplateau.errors import UnplateauError
+
+app = typer.Typer(
+    help="Say why a segmentation's IoU stopped, and what each remedy would gain.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/, optionally groups.csv.")]
+Positive = Annotated[str, typer.Option(help="Class ids that make the positive class, such as 8 or 3,4.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+PieceOf = Annotated[str, typer.Option(help="'unet', 'reach-33', any timm name, or a checkpoint file.")]
+
+
+@app.command()
+def diagnose(
+    data: Data,
+    positive: Positive = "",
+    extractor: Annotated[str, typer.Option(help="A pretrained candidate: a timm name or a file.")] = "",
+    out: Out = Path("runs/diagnosis"),
+    baseline: PieceOf = "unet",
+    size: Annotated[int, typer.Option(help="Long side of the working grid in pixels.")] = 112,
+    seed: Seed = 0,
+) -> None:
+    """Say why the IoU stopped; write diagnosis.json and report.html."""
+    from unplateau import api
+    from unplateau.report import summary
+
+    with _Bar("training") as told:
+        content = api.diagnose(
+            data,
+            positive=_ids(positive),
+            extractor=extractor or None,
+            out=out,
+            baseline=baseline,
+            size=size,
+            seed=seed,
+            told=told,
+        )
+    console = Console()
+    console.print(summary(content))
+    console.print(f"Report: {out / api.REPORT}", soft_wrap=True)
+
+
+@app.command()
+def train(
+    data: Data,
+    positive: Positive = "",
+    extractor: PieceOf = "unet",
+    decoder: Annotated[str, typer.Option(help="'linear', 'conv', 'unet' or 'fpn'.")] = "linear",
+    out: Out = Path("runs/model"),
+    frozen: Annotated[bool, typer.Option(help="Train the decoder only.")] = False,
+    size: Annotated[int, typer.Option(help="Long side of the working grid in pixels.")] = 128,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 400,
+    class_weights: Annotated[str, typer.Option(help="'none' or 'auto'.")] = "none",
+    patience: Annotated[int, typer.Option(help="Evaluations without a better one before it stops; 0 = never.")] = 0,
+    seed: Seed = 0,
+) -> None:
+    """Train one model; go on where an interrupted run stopped."""
+    from unplateau import api
+
+    facts = api.train(
+        data,
+        positive=_ids(positive),
+        extractor=extractor,
+        decoder=decoder,
+        out=out,
+        frozen=frozen,
+        size=size,
+        steps=steps,
+        class_weights=class_weights,
+        patience=patience,
+        seed=seed,
+        progress=sys.stderr.isatty(),
+    )
+    typer.echo(f"IoU {facts['iou']:.3f} at threshold {facts['threshold']:.2f}, on images that chose nothing.")
+    typer.echo(f"Model: {out}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="Folder written by train.")],
+    images: Annotated[Path, typer.Argument(help="Folder of images, or one image.")],
+    out: Out = Path("runs/masks"),
+) -> None:
+    """Write a mask for every image."""
+    from unplateau import api
+
+    masks = api.predict(model, images, out=out)
+    typer.echo(f"{len(masks)} masks: {out}")
+
+
+@app.command()
+def report(
+    diagnosis: Annotated[Path, typer.Argument(help="diagnosis.json, or the folder that holds it.")],
+    out: Annotated[Path | None, typer.Option(help="The page; beside the diagnosis by default.")] = None,
+) -> None:
+    """Draw the page of a saved diagnosis again."""
+    from unplateau import api
+
+    typer.echo(f"Report: {api.report(diagnosis, out=out)}")
+
+
+@app.command()
+def demo(out: Out = Path("runs/demo"), seed: Seed = 0) -> None:
+    """Tell the whole story on planted scenes: a plateau, its cause, and what lifts it."""
+    from unplateau.demo import demo as tell
+
+    tell(out=out, seed=seed, console=Console())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; 0 when done, 2 with one sentence on stderr when the input or the user stopped it."""
+    try:
+        app(args=argv, standalone_mode=False)
+    except UnplateauError as error:
+        return _refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return _refuse("Stopped. What is finished is kept: run the same command again to go on from there.")
+    except typer.TyperException as error:
+        return _refuse(error.format_message())
+    return 0
+
+
+def _refuse(sentence: str) -> int:
+    sys.stderr.write(f"{sentence}\n")
+    return 2
+
+
+def _ids(listed: str) -> list[int] | None:
+    """Class ids from "8" or "3,4"."""
+    if not listed:
+        return None
+    parts = [part.strip() for part in listed.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise UnplateauError(f"`positive` must be class ids such as 8 or 3,4; got {listed!r}. Give whole numbers.")
+    return [int(part) for part in parts]
+
+
+class _Bar:
+    """A progress bar on stderr; entering it gives the function that moves it."""
+
+    def __init__(self, what: str) -> None:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._task = self._progress.add_task(what, total=None)
+
+    def __enter__(self) -> Any:
+        self._progress.start()
+        return self._told
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _told(self, done: int, total: int, name: str) -> None:
+        self._progress.update(self._task, completed=done, total=total, description=f"trained {name}")

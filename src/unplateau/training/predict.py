@@ -1,0 +1,67 @@
+"""`predict`: masks for new images, at the size they came in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from unplateau.data.decode import read_image, white_level
+from unplateau.data.grid import fit_image, place
+from unplateau.files import write_bytes
+from unplateau.training.saved import SavedModel
+from unplateau.training.scoring import probabilities
+
+MASKS, SCORES = "masks", "scores"
+
+
+def predict_images(saved: SavedModel, images: list[Path], folder: Path) -> Iterator[Path]:
+    """Write a mask for each image and yield its path: class ids as in the training masks, at the image's own size.
+
+    For a binary task the scores are written too, 8 bits, 255 = certain.
+
+    Raises:
+        DataError: an image cannot be read. Masks written before it stay.
+        OutputError: `folder` cannot be written.
+    """
+    white = white_level(images)
+    for path in images:
+        scores = score_map(saved, read_image(path, lambda: white))
+        if saved.task.binary:
+            write_bytes(folder / SCORES / f"{path.stem}.png", _png((scores[0] * 255).round().astype(np.uint8)))
+        mask = folder / MASKS / f"{path.stem}.png"
+        write_bytes(mask, _png(to_ids(saved, scores)))
+        yield mask
+
+
+def score_map(saved: SavedModel, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Scores (C, H, W) in 0..1 of one image (H, W, 3) at its own size; inside, the grid the model was trained on."""
+    height, width = image.shape[:2]
+    box = place((height, width), saved.size)
+    grid = np.zeros((3, *saved.size), np.uint8)
+    grid[:, box.top : box.top + box.height, box.left : box.left + box.width] = fit_image(image, box)
+    scores = probabilities(saved.model, torch.from_numpy(grid)[None])
+    inside = scores[..., box.top : box.top + box.height, box.left : box.left + box.width]
+    native: NDArray[np.float32] = F.interpolate(inside, size=(height, width), mode="bilinear")[0].cpu().numpy()
+    return native
+
+
+def to_ids(saved: SavedModel, scores: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Class ids (H, W) of scores (C, H, W): the first positive id or the first other one, or the best-scored class."""
+    task = saved.task
+    if not task.binary:
+        return np.array(task.classes, np.uint8)[scores.argmax(0)]
+    negative = next(each for each in (*task.classes, 0) if each not in task.positive)
+    return np.where(scores[0] >= saved.threshold, task.positive[0], negative).astype(np.uint8)
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

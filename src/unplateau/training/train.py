@@ -1,0 +1,88 @@
+"""`train`: one model on one split, kept on disk, resumable."""
+
+from __future__ import annotations
+
+import csv
+from io import StringIO
+from pathlib import Path
+
+import torch
+
+from unplateau.data.splits import split
+from unplateau.decoders.catalogue import build_decoder
+from unplateau.extractors.catalogue import build_extractor
+from unplateau.extractors.frozen import freeze
+from unplateau.files import write_bytes
+from unplateau.measures.thresholds import Counts, ScoreTable, best_threshold, mean_iou
+from unplateau.model import SegmentationModel
+from unplateau.training.loop import Trained, finetune
+from unplateau.training.recipe import Recipe
+from unplateau.training.saved import SavedModel, save_model
+from unplateau.training.scoring import score
+from unplateau.types import Epoch, Pictures
+
+LOG = "log.csv"
+STATE = "state"
+
+
+def train_model(
+    pictures: Pictures,
+    *,
+    extractor: str,
+    decoder: str,
+    frozen: bool,
+    recipe: Recipe,
+    seed: int,
+    folder: Path,
+    progress: bool = False,
+) -> dict[str, float]:
+    """Train on one fold, save model and log, and say what it scores on the images that chose nothing.
+
+    A call with the same arguments on the same folder goes on where the last one stopped.
+
+    Raises:
+        PieceError: the pieces do not fit each other, or a checkpoint does not fit.
+        OutputError: `folder` cannot be written.
+    """
+    fold = split(pictures, seed=seed)[0]
+    model = build_pieces(extractor, decoder, pictures.task.outputs, frozen=frozen, seed=seed)
+    trained = finetune(model, pictures, fold, recipe, seed=seed, folder=folder / STATE, progress=progress)
+    inner, report = score(trained.model, pictures, fold.inner), score(trained.model, pictures, fold.report)
+    threshold = best_threshold(inner) if pictures.task.binary else float("nan")
+    facts = {
+        "iou": mean_iou(counts_at(report, threshold)),
+        "iou_at_half": mean_iou(report.argmax),
+        "threshold": threshold,
+    }
+    save_log(trained, folder / LOG)
+    save_model(SavedModel(trained.model, pictures.task, decoder, pictures.size, threshold), folder, facts)
+    return facts
+
+
+def build_pieces(extractor: str, decoder: str, outputs: int, *, frozen: bool, seed: int) -> SegmentationModel:
+    """Extractor and decoder by name, with random weights drawn by `seed`; a file brings its own weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        built = build_extractor(extractor)
+        head = build_decoder(decoder, built.gives, outputs)
+    return SegmentationModel(freeze(built) if frozen else built, head)
+
+
+def counts_at(table: ScoreTable, threshold: float) -> Counts:
+    """Counts (N, C, 3) at a threshold; with several classes (threshold nan) each pixel takes its best class."""
+    return table.at(threshold) if threshold == threshold else table.argmax
+
+
+def save_log(trained: Trained, path: Path) -> None:
+    """The record of each evaluation as CSV, the IoU of each class in columns of its own."""
+    text = StringIO()
+    rows = [_row(epoch) for epoch in trained.epochs]
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def _row(epoch: Epoch) -> dict[str, float]:
+    numbers = {name: value for name, value in vars(epoch).items() if name != "class_iou"}
+    return {**numbers, **{f"class_iou_{place}": value for place, value in enumerate(epoch.class_iou)}}
