@@ -9,15 +9,15 @@ from unplateau.scenes.canvas import dull, ground, paint, photograph, unit
 from unplateau.scenes.noise import spots
 from unplateau.scenes.shapes import (
     Shape,
+    clasp,
     coverage,
     disc,
-    hook,
     inside,
-    mirrored_hook,
     offsets,
     places,
     some,
     triangle,
+    zigzag,
 )
 from unplateau.types import Size
 
@@ -35,14 +35,15 @@ def geometry(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Pl
 
 
 def arrangement(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Planted:
-    """Hooks among their mirror images, at random turns and sizes; positive = hooks that turn right.
+    """Clasps among zigzags, at random turns and sizes; positive = clasps.
 
-    Both have the same area, fill, edges and corners: any statistic that forgets where they lie towards one another
-    is the same for both. Only the ordered outline of a whole object tells.
+    Both are one bar with two feet, to the same side (clasp) or to opposite sides (zigzag): area, fill and corners are
+    the same, and any statistic that forgets where these lie towards one another says nothing. Either remains
+    what it is in a mirror, so flips are a sound augmentation.
 
-    Limited view: below the length of an object, some 24 pixels at 96x96, the level of "all objects", below 0.5.
+    Limited view: below the length of an object, some 20 pixels at 96x96, the level of "all objects", below 0.5.
     """
-    return _shaped(rng, size, difficulty, (hook, mirrored_hook), "geometry")
+    return _shaped(rng, size, difficulty, (clasp, zigzag), "geometry")
 
 
 def _shaped(
@@ -59,7 +60,8 @@ def _shaped(
     fill = (image + difficulty.contrast * lift).astype(np.float32)
     for centre, is_positive in zip(centres, positive, strict=True):
         y, x = offsets(size, centre, rng.uniform(0, 2 * np.pi))
-        distance = shapes[0 if is_positive else 1](y, x, float(np.pi * (rng.uniform(6.8, 8) * u) ** 2))
+        hand = np.float32(rng.choice((-1, 1)))
+        distance = shapes[0 if is_positive else 1](y, hand * x, float(np.pi * (rng.uniform(6.8, 8) * u) ** 2))
         image = paint(image, coverage(distance), fill)
         mask |= inside(distance) * np.uint8(is_positive)
     return Planted(photograph(rng, image, difficulty.noise), mask, family)

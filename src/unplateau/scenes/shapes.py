@@ -37,18 +37,28 @@ def triangle(y: Field, x: Field, area: float) -> Field:
     return np.maximum.reduce(sides) - np.float32(inradius)
 
 
-def hook(y: Field, x: Field, area: float) -> Field:
-    """A bar of three cells with one cell at its foot, to the right."""
-    cell = float(np.sqrt(area / 4))
-    y, x = y + 1.75 * cell, x + 0.75 * cell
-    bar = np.maximum(np.abs(x - 0.5 * cell) - 0.5 * cell, np.abs(y - 1.5 * cell) - 1.5 * cell)
-    foot = np.maximum(np.abs(x - cell) - cell, np.abs(y - 2.5 * cell) - 0.5 * cell)
-    return np.minimum(bar, foot)
+def clasp(y: Field, x: Field, area: float) -> Field:
+    """A bar with a foot at either end, both to the same side."""
+    cell = float(np.sqrt(area / 6.5))
+    # The feet pull the centre of mass to their side.
+    x = x + cell * (2 * 1.5 * 1.25) / 6.5
+    return np.minimum(_bar(y, x, cell), np.minimum(_foot(y, x, cell), _foot(-y, x, cell)))
 
 
-def mirrored_hook(y: Field, x: Field, area: float) -> Field:
-    """The mirror image of `hook`: no turn takes one into the other."""
-    return hook(y, -x, area)
+def zigzag(y: Field, x: Field, area: float) -> Field:
+    """The bar and feet of `clasp` with the feet to opposite sides."""
+    cell = float(np.sqrt(area / 6.5))
+    return np.minimum(_bar(y, x, cell), np.minimum(_foot(y, x, cell), _foot(-y, -x, cell)))
+
+
+def _bar(y: Field, x: Field, cell: float) -> Field:
+    """Along y: 3.5 cells long, one wide, centred."""
+    return np.maximum(np.abs(y) - 1.75 * cell, np.abs(x) - 0.5 * cell)
+
+
+def _foot(y: Field, x: Field, cell: float) -> Field:
+    """At the upper end of the bar: one cell wide, 1.5 cells beyond the bar; it overlaps the bar to leave no seam."""
+    return np.maximum(np.abs(y - 1.25 * cell) - 0.5 * cell, np.abs(x - 0.75 * cell) - 1.25 * cell)
 
 
 def offsets(size: Size, centre: Point, turn: float = 0.0) -> tuple[Field, Field]:
