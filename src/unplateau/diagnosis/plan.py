@@ -142,7 +142,7 @@ def _texture(diameter: float, size: Size) -> RungPlan:
     narrow = _odd(max(5.0, wide / 2))
     windows = (narrow, wide) if narrow < wide else (wide,)
     name = "orderless-" + "-".join(map(str, windows))
-    return RungPlan("texture", "textural", "rung", 4 + wide, name, crop=_crop(2 * wide, size), cost=0.5)
+    return RungPlan("texture", "textural", "rung", 5 + wide, name, crop=_crop(2 * wide, size), cost=0.5)
 
 
 def _ordered(diameter: float, size: Size) -> list[RungPlan]:
