@@ -12,11 +12,12 @@ from unplateau._version import VERSION
 from unplateau.data.folder import list_images
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
-from unplateau.diagnosis.diagnose import RECIPE, Told, measure_all, train_all
+from unplateau.diagnosis.diagnose import RECIPE, measure_all, train_all
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import draw_worst
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import writable_folder, write_json
+from unplateau.progress import Told
 from unplateau.report import write_report
 from unplateau.training.predict import predict_images
 from unplateau.training.recipe import Recipe

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from unplateau.errors import UnplateauError
+from unplateau.progress import Bar
 
 app = typer.Typer(
     help="Say why a segmentation's IoU stopped, and what each remedy would gain.",
@@ -40,7 +40,7 @@ def diagnose(
     from unplateau import api
     from unplateau.report import summary
 
-    with _Bar("training") as told:
+    with Bar(Console(stderr=True)) as told:
         content = api.diagnose(
             data,
             positive=_ids(positive),
@@ -149,22 +149,3 @@ def _ids(listed: str) -> list[int] | None:
     if not all(part.isdecimal() for part in parts):
         raise UnplateauError(f"`positive` must be class ids such as 8 or 3,4; got {listed!r}. Give whole numbers.")
     return [int(part) for part in parts]
-
-
-class _Bar:
-    """A progress bar on stderr; entering it gives the function that moves it."""
-
-    def __init__(self, what: str) -> None:
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        self._progress = Progress(*columns, console=Console(stderr=True))
-        self._task = self._progress.add_task(what, total=None)
-
-    def __enter__(self) -> Any:
-        self._progress.start()
-        return self._told
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def _told(self, done: int, total: int, name: str) -> None:
-        self._progress.update(self._task, completed=done, total=total, description=f"trained {name}")

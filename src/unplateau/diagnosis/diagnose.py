@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from unplateau.diagnosis.prior import position_scores
 from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.views import contours, object_diameter
+from unplateau.progress import Told
 from unplateau.training.recipe import Recipe
 from unplateau.types import Finding, Fold, Pictures
 
@@ -33,8 +33,6 @@ CHECKS = {
     "resolution": ResolutionCheck,
     "capacity": CapacityCheck,
 }
-
-Told = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +21,7 @@ from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
 from unplateau.measures.thresholds import ScoreTable
 from unplateau.model import SegmentationModel
+from unplateau.progress import Told
 from unplateau.training.loop import finetune
 from unplateau.training.recipe import Recipe
 from unplateau.training.scoring import answers, score
@@ -66,8 +67,6 @@ class Fitted:
 
 
 Views = dict[str, Pictures]
-Told = Callable[[int, int, str], None]
-"""Called after each fit with how many are done, of how many, and the name of the last."""
 
 
 def run_fits(fits: list[Fit], views: Views, folder: Path, told: Told) -> list[Fitted]:
