@@ -13,6 +13,7 @@ from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS, ScoreTable, join
 from unplateau.model import SegmentationModel
 from unplateau.training.batches import in_order
+from unplateau.training.devices import accelerator, native_bf16
 from unplateau.types import Pictures
 
 BATCH = 16
@@ -39,7 +40,7 @@ def probabilities(model: SegmentationModel, images: Tensor) -> Tensor:
     """Images uint8 (B, 3, H, W) to float probabilities (B, C, H, W): sigmoid when binary, else softmax."""
     device = next(model.parameters()).device
     batch = images.to(device).float().div(255).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device.type)):
         logits = model(batch).logits
     logits = logits.float()
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
@@ -47,7 +48,7 @@ def probabilities(model: SegmentationModel, images: Tensor) -> Tensor:
 
 def _scores(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
     training = model.training
-    model.eval()
+    model.to(accelerator()).eval()
     for images, _ in in_order(pictures, indices, BATCH):
         yield probabilities(model, images).cpu().numpy()
     model.train(training)
