@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from unplateau._version import VERSION
+from unplateau.data.checks import FEWEST
 from unplateau.data.folder import list_images
+from unplateau.data.grid import SMALLEST
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
 from unplateau.diagnosis.diagnose import RECIPE, measure_all, train_all
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import draw_worst
+from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import writable_folder, write_json
 from unplateau.progress import Told
@@ -24,6 +27,10 @@ from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
 from unplateau.training.train import build_pieces, train_model
 from unplateau.types import Sample
+
+LOWEST = {"size": SMALLEST, "steps": 1, "folds": 1, "limit": FEWEST, "patience": 0, "seed": 0}
+HIGHEST_SEED = 2**30
+"""Seeds are multiplied by primes to seed each step, and 64 bits must hold the product."""
 
 DIAGNOSIS, REPORT, CACHE = "diagnosis.json", "report.html", "fits"
 
@@ -68,10 +75,11 @@ def diagnose(
         OutputError: `out` cannot be written.
     """
     start = time.perf_counter()
-    folder = writable_folder(Path(out))
+    _refuse_numbers({"size": size, "steps": steps, "folds": folds, "limit": limit, "seed": seed})
     build_extractor(baseline)
     if extractor:
         build_extractor(extractor, pretrained=True)
+    folder = writable_folder(Path(out))
     source = open_data(data, colours=colours)
     pictures = read_pictures(source, positive=positive, size=size, limit=limit, seed=seed)
     run = train_all(
@@ -130,10 +138,11 @@ def train(
     Raises:
         DataError, PieceError, OutputError: as in `diagnose`.
     """
-    folder = writable_folder(Path(out))
-    build_pieces(str(extractor), decoder, 1, frozen=frozen, seed=seed)
-    pictures = read_pictures(open_data(data, colours=colours), positive=positive, size=size, seed=seed)
+    _refuse_numbers({"size": size, "steps": steps, "patience": patience, "seed": seed})
     recipe = Recipe(steps=steps, class_weights=class_weights, patience=patience)
+    build_pieces(str(extractor), decoder, 1, frozen=frozen, seed=seed)
+    folder = writable_folder(Path(out))
+    pictures = read_pictures(open_data(data, colours=colours), positive=positive, size=size, seed=seed)
     return train_model(
         pictures,
         extractor=str(extractor),
@@ -179,6 +188,15 @@ def report(diagnosis: str | Path, *, out: str | Path | None = None) -> Path:
         OutputError: `out` cannot be written.
     """
     return write_report(Path(diagnosis), Path(out) if out else None)
+
+
+def _refuse_numbers(given: Mapping[str, int | None]) -> None:
+    """Refuse what no data could make sense of, before anything is read."""
+    for name, number in given.items():
+        if number is not None and number < LOWEST[name]:
+            raise UnplateauError(f"`{name}` must be at least {LOWEST[name]}; got {number}. Give a larger number.")
+    if (given["seed"] or 0) > HIGHEST_SEED:
+        raise UnplateauError(f"`seed` must be at most {HIGHEST_SEED}; got {given['seed']}. Give a smaller number.")
 
 
 def _silent(_done: int, _total: int, _name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 
 from unplateau.errors import UnplateauError
+from unplateau.files import why
 from unplateau.progress import Bar
 
 app = typer.Typer(
@@ -19,10 +21,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+AGAIN = "What is finished is kept: run the same command again to go on from there."
+
 Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/, optionally groups.csv.")]
 Positive = Annotated[str, typer.Option(help="Class ids that make the positive class, such as 8 or 3,4.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Size = Annotated[int, typer.Option(help="Long side of the working grid in pixels.")]
 PieceOf = Annotated[str, typer.Option(help="'unet', 'reach-33', any timm name, or a checkpoint file.")]
 
 
@@ -33,21 +38,28 @@ def diagnose(
     extractor: Annotated[str, typer.Option(help="A pretrained candidate: a timm name or a file.")] = "",
     out: Out = Path("runs/diagnosis"),
     baseline: PieceOf = "unet",
-    size: Annotated[int, typer.Option(help="Long side of the working grid in pixels.")] = 112,
+    size: Size = 112,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of each training.")] = 280,
+    folds: Annotated[int, typer.Option(help="How often everything is trained, each time on other images.")] = 3,
+    limit: Annotated[int, typer.Option(help="At most so many images take part; 0 = all.")] = 600,
     seed: Seed = 0,
 ) -> None:
     """Say why the IoU stopped; write diagnosis.json and report.html."""
+    ids = _ids(positive)
     from unplateau import api
     from unplateau.report import summary
 
     with Bar(Console(stderr=True)) as told:
         content = api.diagnose(
             data,
-            positive=_ids(positive),
+            positive=ids,
             extractor=extractor or None,
             out=out,
             baseline=baseline,
             size=size,
+            steps=steps,
+            folds=folds,
+            limit=limit or None,
             seed=seed,
             told=told,
         )
@@ -64,18 +76,19 @@ def train(
     decoder: Annotated[str, typer.Option(help="'linear', 'conv', 'unet' or 'fpn'.")] = "linear",
     out: Out = Path("runs/model"),
     frozen: Annotated[bool, typer.Option(help="Train the decoder only.")] = False,
-    size: Annotated[int, typer.Option(help="Long side of the working grid in pixels.")] = 128,
+    size: Size = 128,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 400,
     class_weights: Annotated[str, typer.Option(help="'none' or 'auto'.")] = "none",
     patience: Annotated[int, typer.Option(help="Evaluations without a better one before it stops; 0 = never.")] = 0,
     seed: Seed = 0,
 ) -> None:
     """Train one model; go on where an interrupted run stopped."""
+    ids = _ids(positive)
     from unplateau import api
 
     facts = api.train(
         data,
-        positive=_ids(positive),
+        positive=ids,
         extractor=extractor,
         decoder=decoder,
         out=out,
@@ -87,7 +100,8 @@ def train(
         seed=seed,
         progress=sys.stderr.isatty(),
     )
-    typer.echo(f"IoU {facts['iou']:.3f} at threshold {facts['threshold']:.2f}, on images that chose nothing.")
+    at = f" at threshold {facts['threshold']:.2f}" if math.isfinite(facts["threshold"]) else ""
+    typer.echo(f"IoU {facts['iou']:.3f}{at}, on images that chose nothing.")
     typer.echo(f"Model: {out}")
 
 
@@ -130,10 +144,20 @@ def main(argv: list[str] | None = None) -> int:
     except UnplateauError as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        return _refuse("Stopped. What is finished is kept: run the same command again to go on from there.")
+        return _refuse(f"Stopped. {AGAIN}")
     except typer.TyperException as error:
-        return _refuse(error.format_message())
+        return _refuse(_usage(error.format_message()))
+    except MemoryError:
+        return _refuse("The images or the model must fit in memory, and did not: lower `size` or `limit`.")
+    except OSError as error:
+        named = f" on {error.filename!r}" if error.filename else ""
+        return _refuse(f"The system must let files be read and written; it said{named}: {why(error)}. {AGAIN}")
     return 0
+
+
+def _usage(said: str) -> str:
+    """What is wrong with the command line, with the next step; the whole help, for no arguments at all, has it."""
+    return said if "\n" in said else f"{said.rstrip('.')}. Add --help to see what this verb takes."
 
 
 def _refuse(sentence: str) -> int:

@@ -27,7 +27,7 @@ def writable_folder(path: Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise OutputError(
-            f"`out` must be a folder that can be written; {str(path)!r} gave: {_why(error)}. Give another."
+            f"`out` must be a folder that can be written; {str(path)!r} gave: {why(error)}. Give another."
         ) from error
     return path
 
@@ -41,17 +41,17 @@ def write_bytes(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_device(path)
         with part.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
+        raise unwritten(path, error) from error
+    finally:
+        # Also after Ctrl-C: what was half written is nobody's.
         _discard(part)
-        raise OutputError(
-            f"{str(path)!r} must be written; that gave: {_why(error)}. What is finished is kept: "
-            "free some space or give another `out`, and run the same command again."
-        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -75,8 +75,23 @@ def plain(value: Any) -> Any:
     return number if math.isfinite(number) else None
 
 
-def _why(error: OSError) -> str:
+def unwritten(path: Path, error: OSError) -> OutputError:
+    """What to say when `path` could not be written."""
+    return OutputError(
+        f"{str(path)!r} must be written; that gave: {why(error)}. What is finished is kept: "
+        "free some space or give another `out`, and run the same command again."
+    )
+
+
+def why(error: OSError) -> str:
+    """The system's reason in its own words."""
     return (error.strerror or str(error)).rstrip(".")
+
+
+def _refuse_device(path: Path) -> None:
+    """A rename would put a plain file in place of /dev/stdout or the like."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OutputError(f"{str(path)!r} must be a plain file or a new one; it is a device or a pipe. Name another.")
 
 
 def _discard(path: Path) -> None:

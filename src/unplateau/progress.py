@@ -14,7 +14,10 @@ Told = Callable[[int, int, str], None]
 
 @final
 class Bar:
-    """Entering it gives the function that moves it. Where the console is no terminal only its last state is shown."""
+    """Entering it gives the function that moves it. Where the console is no terminal only its last state is shown.
+
+    An error takes the bar away, so that its sentence stands alone.
+    """
 
     def __init__(self, console: Console) -> None:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -25,7 +28,8 @@ class Bar:
         self._progress.start()
         return self._told
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self._progress.live.transient = error is not None
         self._progress.stop()
 
     def _told(self, done: int, total: int, name: str) -> None:

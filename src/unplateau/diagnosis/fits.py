@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import threading
 import time
-from collections.abc import Iterable
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
@@ -13,9 +17,11 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from joblib import Parallel, cpu_count, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 
 from unplateau.decoders.catalogue import build_decoder
+from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
@@ -76,17 +82,19 @@ def run_fits(fits: list[Fit], views: Views, folder: Path, told: Told) -> list[Fi
 
     Raises:
         OutputError: an outcome cannot be written.
+        UnplateauError: a training cannot go on.
     """
     mark = fingerprint(views)
     paths = [folder / f"{fit.name}-{fit.fold}-{_key(fit, mark)}.npz" for fit in fits]
     outcomes = {place: kept for place, path in enumerate(paths) if (kept := load(path)) is not None}
     waiting = sorted(set(range(len(fits))) - set(outcomes), key=lambda place: -fits[place].cost)
     done = len(outcomes)
-    for place, outcome in _computed([(place, fits[place]) for place in waiting], views):
-        outcomes[place] = outcome
-        save(outcome, paths[place])
-        done += 1
-        told(done, len(fits), fits[place].name)
+    with closing(_computed([(place, fits[place]) for place in waiting], views)) as computed:
+        for place, outcome in computed:
+            outcomes[place] = outcome
+            save(outcome, paths[place])
+            done += 1
+            told(done, len(fits), fits[place].name)
     return [outcomes[place] for place in range(len(fits))]
 
 
@@ -182,17 +190,43 @@ def _key(fit: Fit, mark: str) -> str:
     return hashlib.sha256(f"{mark} {fit!r}".encode()).hexdigest()[:16]
 
 
-def _computed(numbered: list[tuple[int, Fit]], views: Views) -> Iterable[tuple[int, Fitted]]:
+def _computed(numbered: list[tuple[int, Fit]], views: Views) -> Generator[tuple[int, Fitted], None, None]:
     """Outcomes as they come. Pixels travel to the workers once, as shared files, not with every fit."""
     if workers() == 1 or len(numbered) < 2:
-        return ((place, run_fit(fit, views[fit.view])) for place, fit in numbered)
+        yield from ((place, run_fit(fit, views[fit.view])) for place, fit in numbered)
+        return
     arrays = {name: (view.images.numpy(), view.masks.numpy()) for name, view in views.items()}
     nothing = torch.zeros(0)
     frame = replace(next(iter(views.values())), images=nothing, masks=nothing)
     tasks = (delayed(_work)(place, fit, frame, *arrays[fit.view]) for place, fit in numbered)
     parallel = Parallel(n_jobs=workers(), backend="loky", return_as="generator_unordered", inner_max_num_threads=1)
-    outcomes: Iterable[tuple[int, Fitted]] = parallel(tasks)
-    return outcomes
+    with _deaf_children():
+        outcomes: Generator[tuple[int, Fitted], None, None] = parallel(tasks)
+    try:
+        yield from outcomes
+    except TerminatedWorkerError as error:
+        raise UnplateauError(
+            "Each training must fit in memory, but the system ended one of them, most likely for lack of it. What is "
+            "finished is kept: close other programs or lower `size`, and run the same command again."
+        ) from error
+    finally:
+        with warnings.catch_warnings():
+            # Whoever stops early knows that trainings were given up.
+            warnings.simplefilter("ignore")
+            outcomes.close()
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes started here never hear Ctrl-C, which a terminal sends to all: the parent hears it and ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def _work(

@@ -80,7 +80,7 @@ class FineTuning(L.LightningModule):
         """AdamW under a one-cycle cosine schedule."""
         parameters = [weight for weight in self.model.parameters() if weight.requires_grad]
         recipe = self.recipe
-        optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+        optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=recipe.warmup
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from unplateau.errors import UnplateauError
+from unplateau.files import unwritten
 from unplateau.model import SegmentationModel
 from unplateau.training.batches import BatchStream, batches
 from unplateau.training.devices import accelerator, native_bf16
@@ -51,13 +53,14 @@ def finetune(
     With a `folder`, the state is saved there at each evaluation and a call with the same arguments goes on from it.
 
     Raises:
-        UnplateauError: the loss is no longer finite.
+        UnplateauError: the loss is no longer finite, the GPU is too small, or what is in `folder` cannot be read.
+        OutputError: `folder` cannot be written.
     """
     module = FineTuning(model.to(memory_format=torch.channels_last), pictures, fold, recipe, seed)
     stream = BatchStream(pictures, fold.fit, recipe.batch, recipe.steps, seed)
     resume = _saved(folder)
     stream.first = _steps_done(resume)
-    with _quiet():
+    with _quiet(), _honest(folder):
         trainer = _trainer(recipe, folder, progress)
         trainer.fit(
             module,
@@ -119,7 +122,34 @@ def _saved(folder: Path | None) -> Path | None:
 def _steps_done(checkpoint: Path | None) -> int:
     if checkpoint is None:
         return 0
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["global_step"])
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["global_step"])
+    except Exception as error:  # a file that is no checkpoint makes the unpickler fail in any way whatever
+        raise UnplateauError(
+            f"{str(checkpoint)!r} must be the whole state of an interrupted training, and cannot be read as one. "
+            "Delete it to train from the start."
+        ) from error
+
+
+@contextmanager
+def _honest(folder: Path | None) -> Iterator[None]:
+    """What stops a training, as what it is: Lightning makes Ctrl-C an exit, and stays deaf to it from then on."""
+    heard = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, heard)
+        raise KeyboardInterrupt from stop
+    except OSError as error:
+        if folder is None:
+            raise
+        raise unwritten(folder, error) from error
+    except torch.OutOfMemoryError as error:
+        raise UnplateauError(
+            "A batch must fit in the memory of the GPU, and does not. Lower `size`, or end what else runs there."
+        ) from error
 
 
 @contextmanager

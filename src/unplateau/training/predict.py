@@ -14,6 +14,7 @@ from PIL import Image
 
 from unplateau.data.decode import read_image, white_level
 from unplateau.data.grid import fit_image, place
+from unplateau.errors import DataError
 from unplateau.files import write_bytes
 from unplateau.training.saved import SavedModel
 from unplateau.training.scoring import probabilities
@@ -27,9 +28,11 @@ def predict_images(saved: SavedModel, images: list[Path], folder: Path) -> Itera
     For a binary task the scores are written too, 8 bits, 255 = certain.
 
     Raises:
-        DataError: an image cannot be read. Masks written before it stay.
+        DataError: an image cannot be read, in which case masks written before it stay; two images share a name; or
+            the masks would take the place of those of the data set.
         OutputError: `folder` cannot be written.
     """
+    _refuse_clashes(images, folder)
     white = white_level(images)
     for path in images:
         scores = score_map(saved, read_image(path, lambda: white))
@@ -38,6 +41,22 @@ def predict_images(saved: SavedModel, images: list[Path], folder: Path) -> Itera
         mask = folder / MASKS / f"{path.stem}.png"
         write_bytes(mask, _png(to_ids(saved, scores)))
         yield mask
+
+
+def _refuse_clashes(images: list[Path], folder: Path) -> None:
+    """Refuse before anything is overwritten: one mask by another, or an annotator's by ours."""
+    seen: dict[str, Path] = {}
+    for path in images:
+        if (twin := seen.setdefault(path.stem, path)) != path:
+            raise DataError(
+                f"Each image must have a name of its own but for the ending, but {twin} and {path} share one: "
+                "rename one of them."
+            )
+    if (folder / MASKS).exists() and any(path.resolve().parent.parent == folder.resolve() for path in images):
+        raise DataError(
+            f"`out` must not be the data set itself, but {folder} holds both the images and masks/, which would be "
+            "overwritten: give another `out`."
+        )
 
 
 def score_map(saved: SavedModel, image: NDArray[np.uint8]) -> NDArray[np.float32]:

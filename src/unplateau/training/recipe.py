@@ -8,6 +8,9 @@ from unplateau.data.transforms import Augmentation
 from unplateau.errors import UnplateauError
 from unplateau.types import Size
 
+WEIGHTINGS = ("none", "auto")
+"""Ways to weigh the classes that have a name."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -47,6 +50,11 @@ class Recipe:
         for name, low in (("steps", 1), ("batch", 1), ("learning_rate", 0.0), ("evaluations", 1)):
             if not getattr(self, name) >= low:
                 raise UnplateauError(f"`{name}` must be at least {low}; got {getattr(self, name)}. Give a larger one.")
+        if isinstance(self.class_weights, str) and self.class_weights not in WEIGHTINGS:
+            raise UnplateauError(
+                f"`class_weights` must be {' or '.join(map(repr, WEIGHTINGS))}, or a factor for each output; got "
+                f"{self.class_weights!r}. Take one of these."
+            )
         if not 0 <= self.half_size < 1:
             raise UnplateauError(f"`half_size` is a share of the steps in 0..1; got {self.half_size}. Try 0.5.")
 

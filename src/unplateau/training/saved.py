@@ -57,30 +57,40 @@ def load_model(folder: Path) -> SavedModel:
         PieceError: no model there, or one that is damaged.
     """
     facts = _facts(folder)
+    saved = _described(facts, folder)
+    try:
+        saved.model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        lines = str(error).splitlines()
+        # torch names the first tensor that does not fit on the second line.
+        why = lines[min(1, len(lines) - 1)].strip().rstrip(".")[:160] if lines else type(error).__name__
+        raise PieceError(f"{str(folder / WEIGHTS)!r} must hold the model's weights; {why}. Train again.") from error
+    saved.model.eval()
+    return saved
+
+
+def _described(facts: dict[str, Any], folder: Path) -> SavedModel:
+    """The model as its facts describe it, with random weights."""
     try:
         task = Task(*(tuple(facts["task"][name]) for name in ("positive", "classes", "names")))
         extractor = build_extractor(facts["extractor"])
         model = SegmentationModel(extractor, build_decoder(facts["decoder"], extractor.gives, task.outputs))
         threshold = float("nan") if facts["threshold"] is None else float(facts["threshold"])
-        height, width = facts["size"]
-    except (KeyError, TypeError, ValueError) as error:
+        height, width = (int(side) for side in facts["size"])
+        return SavedModel(model, task, facts["decoder"], (height, width), threshold)
+    except (KeyError, TypeError, ValueError, AttributeError, PieceError) as error:
         raise PieceError(
-            f"{str(folder / FACTS)!r} must describe a model; it lacks or damages {error}. Train again."
+            f"{str(folder / FACTS)!r} must describe a model as `train` wrote it; it lacks or damages "
+            f"{str(error).rstrip('.?')}. Train again."
         ) from error
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        why = str(error).splitlines()[0]
-        raise PieceError(f"{str(folder / WEIGHTS)!r} must hold the model's weights; {why}. Train again.") from error
-    return SavedModel(model.eval(), task, facts["decoder"], (height, width), threshold)
 
 
 def _facts(folder: Path) -> dict[str, Any]:
     path = folder / FACTS
-    if not path.exists():
-        raise PieceError(f"`model` must be a folder written by `train`; {str(path)!r} does not exist. Train one first.")
+    if not path.is_file():
+        raise PieceError(f"`model` must be a folder written by `train`; there is no {str(path)!r}. Train one first.")
     try:
-        facts: dict[str, Any] = json.loads(path.read_text())
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PieceError(f"{str(path)!r} must be JSON written by `train`; {error}. Train again.") from error
     return facts

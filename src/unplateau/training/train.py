@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from io import StringIO
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from unplateau.training.loop import Trained, finetune
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import SavedModel, save_model
 from unplateau.training.scoring import score
-from unplateau.types import Epoch, Pictures
+from unplateau.types import Epoch, Fold, Pictures
 
 LOG = "log.csv"
 STATE = "state"
@@ -46,7 +47,9 @@ def train_model(
     """
     fold = split(pictures, seed=seed)[0]
     model = build_pieces(extractor, decoder, pictures.task.outputs, frozen=frozen, seed=seed)
-    trained = finetune(model, pictures, fold, recipe, seed=seed, folder=folder / STATE, progress=progress)
+    # Another question than before must not go on from the state of the last one.
+    state = folder / STATE / _mark(pictures, fold, recipe, f"{extractor} {decoder} {frozen} {seed}")
+    trained = finetune(model, pictures, fold, recipe, seed=seed, folder=state, progress=progress)
     inner, report = score(trained.model, pictures, fold.inner), score(trained.model, pictures, fold.report)
     threshold = best_threshold(inner) if pictures.task.binary else float("nan")
     facts = {
@@ -66,6 +69,14 @@ def build_pieces(extractor: str, decoder: str, outputs: int, *, frozen: bool, se
         built = build_extractor(extractor)
         head = build_decoder(decoder, built.gives, outputs)
     return SegmentationModel(freeze(built) if frozen else built, head)
+
+
+def _mark(pictures: Pictures, fold: Fold, recipe: Recipe, pieces: str) -> str:
+    """A short hash of everything that decides a training."""
+    digest = hashlib.sha256(f"{pictures.task} {fold} {recipe} {pieces}".encode())
+    for part in (pictures.images, pictures.masks):
+        digest.update(part.contiguous().numpy().data)
+    return digest.hexdigest()[:12]
 
 
 def counts_at(table: ScoreTable, threshold: float) -> Counts:
