@@ -89,10 +89,9 @@ class OperatingPointCheck(AbstractCheck[OperatingMeasured]):
             return Finding("operating point", Verdict.SOUND, claim)
         regret = measured.regret
         verdict = Verdict.CONCERN if regret.low > 0 and regret.mean >= WORTH else Verdict.SOUND
-        claim = (
-            f"The threshold {measured.chosen:.2f} chosen on inner images is {regret.mean:.3f} IoU below the best one"
-        )
-        claim += f" ({measured.best:.2f}); choosing it gained {measured.from_half:+.3f} over 0.5."
+        claim = f"Moving the threshold from {measured.chosen:.2f}, chosen on inner images, to the best one afterwards "
+        claim += f"({measured.best:.2f}) would change the IoU by {regret:+.3f}; choosing it gained "
+        claim += f"{measured.from_half:+.3f} over 0.5."
         if np.isfinite(measured.explained):
             claim += f" The threshold explains {measured.explained:.0%} of the epoch-to-epoch variance of the IoU."
         numbers = {

@@ -56,7 +56,7 @@ class Run:
         return self.resampler.interval(self.sums(name))
 
     def chosen(self, names: list[str]) -> Sums:
-        """Counts of the rung among `names`, simplest first, that the inner part of each fold prefers (see `prefer`)."""
+        """Counts of the rung among `names`, simplest first, that the inner part of each fold prefers."""
         picked = [names[self._preferred(tuple(names), number)] for number in range(len(self.folds))]
         return np.stack([self.sums(name)[number] for number, name in enumerate(picked)])
 

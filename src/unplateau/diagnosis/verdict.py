@@ -37,7 +37,12 @@ def find_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
         _move_threshold(measured),
         _finer_resolution(run, measured),
     ]
-    return rank([remedy for remedy in candidates if remedy and remedy.gain.mean >= WORTH])
+    return rank([remedy for remedy in candidates if remedy and _worth_listing(remedy.gain)])
+
+
+def _worth_listing(gain: Interval) -> bool:
+    """Small gains must be sure; larger ones may be listed as possible."""
+    return gain.mean >= TIE or (gain.mean >= WORTH and gain.low > 0)
 
 
 def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
