@@ -14,8 +14,9 @@ from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
 from unplateau.data.splits import split
 from unplateau.diagnosis.fits import Fit, Fitted, run_fits
-from unplateau.diagnosis.run import decided, pooled_iou
+from unplateau.diagnosis.run import decided
 from unplateau.files import writable_folder
+from unplateau.measures.thresholds import mean_iou
 from unplateau.progress import Bar
 from unplateau.report.summary import summary
 from unplateau.scenes import scenes, write_folder
@@ -104,7 +105,7 @@ def _fit(name: str, pictures: Pictures, recipe: Recipe, seed: int) -> Fit:
 
 
 def _iou(outcome: Fitted) -> float:
-    return pooled_iou(decided(outcome))
+    return mean_iou(decided(outcome))
 
 
 def _tried_table(tried: dict[str, float]) -> Table:

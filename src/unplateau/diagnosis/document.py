@@ -10,10 +10,10 @@ from unplateau.data.balance import positive_share
 from unplateau.diagnosis.diagnose import Measurements, folds_said
 from unplateau.diagnosis.examples import Example
 from unplateau.diagnosis.ladder import FAMILIES, PRIOR
-from unplateau.diagnosis.run import Run, mean_over_classes
+from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.verdict import find_remedies, say, scale_table
 from unplateau.files import plain
-from unplateau.measures.thresholds import iou
+from unplateau.measures.thresholds import iou, mean_over_classes
 from unplateau.types import Epoch, Interval
 
 LAYOUT = 1

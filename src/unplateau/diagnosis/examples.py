@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unplateau.diagnosis.run import Run, decided, mean_over_classes
+from unplateau.diagnosis.run import Run, decided
 from unplateau.files import write_bytes
-from unplateau.measures.thresholds import BINS, best_threshold, iou
+from unplateau.measures.thresholds import BINS, best_threshold, iou, mean_over_classes
 from unplateau.types import IGNORE
 
 COUNT, OF_ONE_GROUP = 8, 2

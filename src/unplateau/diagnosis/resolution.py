@@ -10,9 +10,10 @@ import numpy as np
 from unplateau.data.tasks import task_mask
 from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.fits import spread
-from unplateau.diagnosis.run import Run, pooled_iou
+from unplateau.diagnosis.run import Run
 from unplateau.measures.intervals import bootstrap
 from unplateau.measures.resolution import resolution_counts
+from unplateau.measures.thresholds import mean_iou
 from unplateau.types import Finding, Interval, Verdict
 
 STRIDES = (1, 2, 4, 8, 16)
@@ -76,4 +77,4 @@ class ResolutionCheck(AbstractCheck[ResolutionMeasured]):
         )
         scored = counts[:, 1:] if task.binary else counts
         generator = np.random.default_rng(run.seed)
-        return bootstrap(scored.astype(np.float64), pooled_iou, generator, resamples=200)
+        return bootstrap(scored.astype(np.float64), mean_iou, generator, resamples=200)

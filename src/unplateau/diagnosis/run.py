@@ -7,13 +7,13 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
 
 from unplateau.data.sources import AbstractSource
+from unplateau.diagnosis.choosing import choosing_units, prefer, unit_sums
 from unplateau.diagnosis.fits import Fitted
 from unplateau.diagnosis.plan import Plan
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
-from unplateau.measures.thresholds import Counts, ScoreTable, best_threshold, iou
+from unplateau.measures.thresholds import Counts, ScoreTable, best_threshold, iou, mean_iou, mean_over_classes
 from unplateau.types import Fold, Interval, Pictures
 
 Sums = NDArray[np.float64]
@@ -102,7 +102,7 @@ class Resampler:
 
     def mean(self, sums: Sums) -> float:
         """IoU of all report images."""
-        return pooled_iou(sums.sum((0, 1))[None])
+        return mean_iou(sums.sum((0, 1))[None])
 
     def draws(self, sums: Sums) -> Draws:
         """IoU in each resample (R,)."""
@@ -117,64 +117,6 @@ class Resampler:
     def difference(self, above: Sums, below: Sums) -> Interval:
         """IoU of `above` minus IoU of `below`, paired by resample."""
         return interval(self.mean(above) - self.mean(below), self.draws(above) - self.draws(below))
-
-
-CONFIDENCE = 0.9
-"""How sure the inner part must be that more view is better before it is taken."""
-
-UNITS = 8
-"""Parts that a single inner group is cut into, in its order, so that a choice still has a spread to look at."""
-
-
-def prefer(sums: NDArray[np.float64]) -> int:
-    """Which of several rungs (rungs, units, C, 3), simplest first, their counts on the inner units speak for.
-
-    The first that the best one does not surely beat (a one-sided t-test on the units' influence on the difference of
-    IoU): with two inner videos the best of ten scores is luck, and the simplest is the safer bet. The rule is that of
-    one standard error (Breiman et al., Classification and Regression Trees, 1984) with the width that few units need.
-    """
-    scores = [pooled_iou(each) for each in sums]
-    worth = np.nan_to_num(np.array(scores), nan=-1.0)
-    best, units = int(worth.argmax()), sums.shape[1]
-    width = float(student_t.ppf(CONFIDENCE, max(1, units - 1)))
-    influence = np.stack([_influence(each) for each in sums])
-    spread = np.sqrt(units / max(1, units - 1) * ((influence[best] - influence) ** 2).sum(-1))
-    return int(np.flatnonzero(worth[best] - worth <= width * spread)[0])
-
-
-def choosing_units(groups: list[str]) -> NDArray[np.int64]:
-    """The unit of each inner image: its group, or a part of the only group."""
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    return index if len(names) > 1 else np.arange(len(groups)) * UNITS // max(len(groups), 1)
-
-
-def unit_sums(counts: Counts, units: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Counts (N, C, 3) summed over units: (units, C, 3)."""
-    total = np.zeros((int(units.max()) + 1, *counts.shape[1:]))
-    np.add.at(total, units, counts)
-    return total
-
-
-def _influence(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """First-order change of the mean IoU by each unit (units,): (hit - IoU * union) / total union, mean over classes."""
-    hit, union = sums[..., 0], sums[..., 1] + sums[..., 2] - sums[..., 0]
-    total = union.sum(0)
-    ratio = np.divide(hit.sum(0), total, out=np.zeros(len(total)), where=total > 0)
-    change: NDArray[np.float64] = ((hit - ratio * union) / np.maximum(total, 1))[:, total > 0].mean(-1)
-    return change
-
-
-def pooled_iou(counts: NDArray[np.float64] | Counts) -> float:
-    """Mean over classes of the IoU of pooled counts (N, C, 3); nan when no class occurs."""
-    return float(mean_over_classes(iou(counts.sum(0))))
-
-
-def mean_over_classes(classes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of IoU (..., C) over the classes that occur; nan where none does."""
-    counted = np.isfinite(classes)
-    total = np.where(counted, classes, 0.0).sum(-1)
-    found = counted.sum(-1)
-    return np.divide(total, found, out=np.full(total.shape, np.nan), where=found > 0)
 
 
 def decided(fitted: Fitted) -> Counts:

@@ -58,20 +58,27 @@ def join(tables: list[ScoreTable]) -> ScoreTable:
     )
 
 
-def iou(counts: Counts) -> NDArray[np.float64]:
+def iou(counts: Counts | NDArray[np.float64]) -> NDArray[np.float64]:
     """Intersection over union (...,) of counts (..., 3); nan where a class is neither predicted nor true."""
     hit, predicted, true = np.moveaxis(counts.astype(np.float64), -1, 0)
     union = predicted + true - hit
     return np.divide(hit, union, out=np.full(hit.shape, np.nan), where=union > 0)
 
 
-def mean_iou(counts: Counts) -> float:
+def mean_iou(counts: Counts | NDArray[np.float64]) -> float:
     """IoU over all images of counts (N, C, 3), then the mean over classes that occur; nan when none does.
 
     Pixels of all images are pooled before the ratio is taken, the convention of the field's benchmarks.
     """
-    classes = iou(counts.sum(0))
-    return float(np.nanmean(classes)) if np.isfinite(classes).any() else float("nan")
+    return float(mean_over_classes(iou(counts.sum(0))))
+
+
+def mean_over_classes(classes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of IoU (..., C) over the classes that occur; nan where none does."""
+    counted = np.isfinite(classes)
+    total = np.where(counted, classes, 0.0).sum(-1)
+    found = counted.sum(-1)
+    return np.divide(total, found, out=np.full(total.shape, np.nan), where=found > 0)
 
 
 def iou_by_threshold(table: ScoreTable) -> NDArray[np.float64]:
