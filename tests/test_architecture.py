@@ -50,7 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": REPORT,
     "api": ALL - {"demo"},
     "demo": ALL,
-    "cli": {"api", "demo", "errors", "progress", "report"},
+    "cli": {"api", "demo", "errors", "files", "progress", "report"},
+    "__main__": {"cli"},
 }
 """What each folder or file at the top may import of ours; a whole folder, or one module of it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 
 AGAIN = "What is finished is kept: run the same command again to go on from there."
+INTERRUPTED = 128 + signal.SIGINT
 
 Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/, optionally groups.csv.")]
 Positive = Annotated[str, typer.Option(help="Class ids that make the positive class, such as 8 or 3,4.")]
@@ -140,7 +142,7 @@ def demo(out: Out = Path("runs/demo"), seed: Seed = 0) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when done, 2 with one sentence on stderr when the input or the user stopped it."""
     try:
-        app(args=argv, standalone_mode=False)
+        code = app(args=argv, standalone_mode=False)
     except UnplateauError as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -152,7 +154,8 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         named = f" on {error.filename!r}" if error.filename else ""
         return _refuse(f"The system must let files be read and written; it said{named}: {why(error)}. {AGAIN}")
-    return 0
+    # Typer hands Ctrl-C back as the exit code that a shell would give it.
+    return _refuse(f"Stopped. {AGAIN}") if code == INTERRUPTED else 0
 
 
 def _usage(said: str) -> str:
