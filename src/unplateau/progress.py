@@ -29,8 +29,11 @@ class Bar:
         return self._told
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        self._progress.live.transient = error is not None
-        self._progress.stop()
+        if error is None:
+            self._progress.stop()
+        else:
+            self._progress.live.transient = True
+            self._progress.live.stop()
 
     def _told(self, done: int, total: int, name: str) -> None:
         self._progress.update(self._task, completed=done, total=total, description=f"trained {name}")
