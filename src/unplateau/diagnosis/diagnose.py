@@ -18,6 +18,7 @@ from unplateau.diagnosis.prior import position_scores
 from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.views import contours, object_diameter
+from unplateau.extractors.catalogue import build_extractor
 from unplateau.progress import Told
 from unplateau.training.recipe import Recipe
 from unplateau.types import Finding, Fold, Pictures
@@ -63,7 +64,8 @@ def train_all(
     """Everything a diagnosis trains, as a `Run`; what `cache` already holds is not trained again."""
     parts = split(pictures, folds=folds, seed=seed)
     diameter = object_diameter(pictures)
-    plan = make_plan(diameter, pictures.size, baseline=baseline, candidate=candidate)
+    untrained = build_extractor(candidate, pretrained=True).architecture if candidate else None
+    plan = make_plan(diameter, pictures.size, baseline=baseline, candidate=candidate, untrained=untrained)
     fits = make_fits(plan, pictures, parts, recipe, seed)
     outcomes = _by_name(fits, run_fits(fits, _views(plan, pictures), cache, told))
     outcomes[PRIOR] = tuple(position_scores(pictures, fold) for fold in parts)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.plan import CANDIDATE, CONTEXT, CONTOUR, OBJECT, RungPlan
+from unplateau.diagnosis.plan import CANDIDATE, CONTEXT, CONTOUR, OBJECT, UNTRAINED, RungPlan
 from unplateau.diagnosis.run import Run, Sums
 from unplateau.measures.intervals import Draws, interval
 from unplateau.types import Finding, Interval, Rung, Verdict
@@ -108,13 +108,13 @@ def family_draws(run: Run) -> dict[str, tuple[float, NDArray[np.float64]]]:
     plans = run.plan.rungs
     texture = [PRIOR, *(rung.name for rung in plans if rung.family == "textural")]
     near = [rung.name for rung in plans if rung.kind == "rung" and rung.reach <= OBJECT * max(run.diameter, 2)]
-    whole = [rung.name for rung in plans]
+    whole = [rung.name for rung in plans if rung.kind != "control"]
     coalitions = {
         "none": [PRIOR],
         "texture": texture,
         "shape": [PRIOR, CONTOUR],
         "both": [*texture, *near, CONTOUR],
-        "all": [*texture, *whole],
+        "all": [*texture, *near, CONTOUR, *whole],
     }
     values = {name: _value(run, _best(run, list(dict.fromkeys(members)))) for name, members in coalitions.items()}
 
@@ -185,6 +185,7 @@ def _note(plan: RungPlan) -> str:
         "texture": "local statistics without their arrangement",
         CONTOUR: "outlines alone, colour and texture removed",
         CONTEXT: "the whole image, trained from scratch",
+        UNTRAINED: f"{plan.extractor} with random weights, frozen, light decoder",
         CANDIDATE: f"{plan.extractor.rpartition('/')[2]}, frozen, light decoder",
         "baseline": f"{plan.extractor} with decoder {plan.decoder}",
     }.get(plan.name, "ordered structure within its reach")

@@ -18,6 +18,9 @@ CONTEXT = "context"
 CANDIDATE = "semantics"
 """The rung of the extractor that was trained elsewhere, frozen."""
 
+UNTRAINED = "semantics untrained"
+"""The control of the candidate: the same network with random weights, frozen under the same decoder."""
+
 CONTOUR = "contour"
 """The control that sees the outlines alone."""
 
@@ -64,15 +67,19 @@ class Plan:
         return next(rung for rung in self.rungs if rung.name == name)
 
 
-def make_plan(diameter: float, size: Size, *, baseline: str, candidate: str | None) -> Plan:
+def make_plan(
+    diameter: float, size: Size, *, baseline: str, candidate: str | None = None, untrained: str | None = None
+) -> Plan:
     """The plan for objects of `diameter` pixels on a grid of `size`.
 
     `baseline` names the extractor whose ceiling is in question; "unet" is the context rung itself. `candidate` is
-    a name or a file of an extractor trained elsewhere.
+    a name or a file of an extractor trained elsewhere, `untrained` the name of the same network without its weights.
     """
     rungs = [_colour(), _texture(diameter, size), *_ordered(diameter, size), _contour(diameter, size), _context()]
     if candidate:
         rungs.append(_candidate(candidate))
+    if untrained:
+        rungs.append(replace(_candidate(untrained), name=UNTRAINED, kind="control", pretrained=False))
     if baseline == "unet":
         return Plan(tuple(rungs), CONTEXT, FRACTIONS)
     decoder = "linear" if baseline.startswith(("reach-", "orderless-", "colour")) else "unet"

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from unplateau.diagnosis.diagnose import Measurements
-from unplateau.diagnosis.plan import CANDIDATE
+from unplateau.diagnosis.plan import CANDIDATE, UNTRAINED
 from unplateau.diagnosis.run import Run
 from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
 
@@ -80,6 +80,7 @@ def _richer_pretraining(measured: Measurements) -> Remedy | None:
         return None
     evidence = (
         f"The candidate, frozen under a light decoder, scores {rungs[CANDIDATE].iou:.3f}.",
+        f"The same network with random weights scores {rungs[UNTRAINED].iou:.3f}.",
         f"The best model trained from scratch scores {measured.ladder.scratch:.3f}.",
     )
     return Remedy("richer-pretraining", gain, "one training run", evidence)
