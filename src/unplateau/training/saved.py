@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 from unplateau.decoders.catalogue import build_decoder
 from unplateau.errors import PieceError
 from unplateau.extractors.catalogue import build_extractor
+from unplateau.extractors.frozen import FrozenExtractor
 from unplateau.files import plain, write_bytes, write_json
 from unplateau.model import SegmentationModel
 from unplateau.types import Size, Task
@@ -37,10 +38,13 @@ def save_model(saved: SavedModel, folder: Path, facts: dict[str, Any]) -> None:
     Raises:
         OutputError: they cannot be written.
     """
-    state = {name: value.detach().cpu().contiguous() for name, value in saved.model.state_dict().items()}
-    write_bytes(folder / WEIGHTS, save(state))
+    extractor, decoder = saved.model.extractor, saved.model.decoder
+    if isinstance(extractor, FrozenExtractor):  # how it was trained; what it answers is the same without
+        extractor = extractor.inner
+    state = SegmentationModel(extractor, decoder).state_dict()
+    write_bytes(folder / WEIGHTS, save({name: value.detach().cpu().contiguous() for name, value in state.items()}))
     content = {
-        "extractor": saved.model.extractor.architecture,
+        "extractor": extractor.architecture,
         "decoder": saved.decoder,
         "task": plain(saved.task),
         "size": saved.size,
