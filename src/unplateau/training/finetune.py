@@ -64,6 +64,8 @@ class FineTuning(L.LightningModule):
         logits = self.model(images.contiguous(memory_format=torch.channels_last)).logits
         loss = self.loss(logits, masks)
         self._train_losses.append(loss.detach())
+        # Lightning scores once more before it stops: a run ends with an evaluation, whatever the interval.
+        self.trainer.should_stop |= step + 1 == self.recipe.steps
         return loss
 
     def _crop(self, masks: Tensor) -> tuple[int, int] | None:
@@ -91,6 +93,7 @@ class FineTuning(L.LightningModule):
         images, masks = batch
         logits = self.model(images.float().div(255).contiguous(memory_format=torch.channels_last)).logits.float()
         loss = float(self.loss(logits, masks))
+        self._refuse_infinite(loss)
         scores = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)).cpu().numpy()
         truth = masks.cpu().numpy()
         self._validation.append((score_images(scores, truth), _boundary(scores, truth), loss, len(truth)))
@@ -106,9 +109,13 @@ class FineTuning(L.LightningModule):
         self.epochs.append(epoch)
         self.log("val_iou", _worth(epoch), prog_bar=True)
         self.log_dict({f"val/{name}": float(value) for name, value in _numbers(epoch).items()})
-        if not math.isfinite(epoch.train_loss) and epoch.step:
+
+    def _refuse_infinite(self, loss: float) -> None:
+        """A score made of nan would be no number at all; the training loss is looked at here too, not each step."""
+        losses = [loss, *map(float, self._train_losses)]
+        if not all(map(math.isfinite, losses)):
             raise UnplateauError(
-                f"The loss must stay finite; it was {epoch.train_loss} before step {epoch.step}. "
+                f"The loss must stay finite; it was not before step {self.trainer.global_step}. "
                 f"Lower `learning_rate` (it is {self.recipe.learning_rate}) and look for broken images."
             )
 

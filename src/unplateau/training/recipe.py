@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from unplateau.data.transforms import Augmentation
@@ -10,6 +11,18 @@ from unplateau.types import Size
 
 WEIGHTINGS = ("none", "auto")
 """Ways to weigh the classes that have a name."""
+
+LOWEST = {
+    "steps": 1,
+    "batch": 1,
+    "learning_rate": 1e-12,
+    "weight_decay": 0,
+    "clip": 1e-12,
+    "dice": 0,
+    "evaluations": 1,
+    "patience": 0,
+}
+"""The least that makes sense of each number; a gradient clipped to nothing or a rate of nothing trains nothing."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +41,7 @@ class Recipe:
             and as good for the first part of training (progressive resizing).
         crop: train on random windows of this size instead of whole images; None = whole.
         augmentation: random changes of the images.
-        evaluations: how often the inner part is scored, evenly over the run, the last time at its end.
+        evaluations: how often, at most, the inner part is scored, evenly over the run, the last time at its end.
         patience: stop after so many evaluations without a better one; 0 = never.
     """
 
@@ -47,9 +60,13 @@ class Recipe:
     patience: int = 0
 
     def __post_init__(self) -> None:
-        for name, low in (("steps", 1), ("batch", 1), ("learning_rate", 0.0), ("evaluations", 1)):
-            if not getattr(self, name) >= low:
-                raise UnplateauError(f"`{name}` must be at least {low}; got {getattr(self, name)}. Give a larger one.")
+        for name, low in LOWEST.items():
+            if not low <= getattr(self, name) < math.inf:
+                raise UnplateauError(f"`{name}` must be at least {low}; got {getattr(self, name)}. Give another.")
+        if not 0 < self.warmup < 1:
+            raise UnplateauError(f"`warmup` is a share of the steps between 0 and 1; got {self.warmup}. Try 0.15.")
+        if self.crop is not None and min(self.crop) < 1:
+            raise UnplateauError(f"`crop` must be a height and a width in pixels; got {self.crop}. Leave it out.")
         if isinstance(self.class_weights, str) and self.class_weights not in WEIGHTINGS:
             raise UnplateauError(
                 f"`class_weights` must be {' or '.join(map(repr, WEIGHTINGS))}, or a factor for each output; got "
@@ -60,5 +77,5 @@ class Recipe:
 
     @property
     def evaluate_every(self) -> int:
-        """Steps between evaluations."""
-        return max(1, self.steps // self.evaluations)
+        """Steps between evaluations; where it does not divide the steps, the last interval is the shorter one."""
+        return math.ceil(self.steps / self.evaluations)
