@@ -67,7 +67,7 @@ def finetune(
             batches(stream),
             _validation(pictures, fold),
             ckpt_path=resume,
-            weights_only=False if resume else None,
+            weights_only=True if resume else None,
         )
     if not module.epochs:
         raise UnplateauError(f"A run must reach its first evaluation; it stopped at step {trainer.global_step}.")
@@ -123,7 +123,7 @@ def _steps_done(checkpoint: Path | None) -> int:
     if checkpoint is None:
         return 0
     try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["global_step"])
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
     except Exception as error:  # a file that is no checkpoint makes the unpickler fail in any way whatever
         raise UnplateauError(
             f"{str(checkpoint)!r} must be the whole state of an interrupted training, and cannot be read as one. "
