@@ -85,7 +85,8 @@ def run_fits(fits: list[Fit], views: Views, folder: Path, told: Told) -> list[Fi
         UnplateauError: a training cannot go on.
     """
     mark = fingerprint(views)
-    paths = [folder / f"{fit.name}-{fit.fold}-{_key(fit, mark)}.npz" for fit in fits]
+    # "reach D/2" is the name of a rung, not of a folder.
+    paths = [folder / f"{fit.name.replace('/', '_')}-{fit.fold}-{_key(fit, mark)}.npz" for fit in fits]
     outcomes = {place: kept for place, path in enumerate(paths) if (kept := load(path)) is not None}
     waiting = sorted(set(range(len(fits))) - set(outcomes), key=lambda place: -fits[place].cost)
     done = len(outcomes)
