@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,15 @@ from unplateau.types import Pictures, Task
 
 REAL_DATA = Path(os.environ.get("UNPLATEAU_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 """Folder of the real data sets; tests that need an absent one are skipped by name."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """So few pixels are quicker on one core, many times so where tests run side by side and fight for the others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def real_folder(name: str) -> Path:
