@@ -1,1 +1,1 @@
-"""decoders."""
+"""f: Characteristics -> mask. Linear, light convolutional, U-Net and FPN."""

@@ -1,1 +1,1 @@
-"""extractors."""
+"""c: image -> Characteristics. Networks of timm, local checkpoints, and the rungs of bounded reach."""

@@ -1,1 +1,1 @@
-"""measures."""
+"""Pure measures over counts that add up: thresholds, boundaries, resolution, intervals."""

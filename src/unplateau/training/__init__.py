@@ -1,1 +1,1 @@
-"""training."""
+"""Fine-tuning on Lightning: recipe, loss, batches, the loop, and models on disk."""
