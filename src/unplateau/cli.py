@@ -41,7 +41,7 @@ def diagnose(
     out: Out = Path("runs/diagnosis"),
     baseline: PieceOf = "unet",
     size: Size = 112,
-    steps: Annotated[int, typer.Option(help="Optimiser steps of each training.")] = 280,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of each training.")] = 240,
     folds: Annotated[int, typer.Option(help="How often everything is trained, each time on other images.")] = 3,
     limit: Annotated[int, typer.Option(help="At most so many images take part; 0 = all.")] = 600,
     seed: Seed = 0,
@@ -148,7 +148,9 @@ def main(argv: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _refuse(f"Stopped. {AGAIN}")
     except typer.TyperException as error:
-        return _refuse(_usage(error.format_message()))
+        said = error.format_message().rstrip(".")
+        # Nothing is said where the help was shown, for want of any argument.
+        return _refuse(f"{said}. Add --help to see what there is.") if said else 2
     except MemoryError:
         return _refuse("The images or the model must fit in memory, and did not: lower `size` or `limit`.")
     except OSError as error:
@@ -156,11 +158,6 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(f"The system must let files be read and written; it said{named}: {why(error)}. {AGAIN}")
     # Typer hands Ctrl-C back as the exit code that a shell would give it.
     return _refuse(f"Stopped. {AGAIN}") if code == INTERRUPTED else 0
-
-
-def _usage(said: str) -> str:
-    """What is wrong with the command line, with the next step; the whole help, for no arguments at all, has it."""
-    return said if "\n" in said else f"{said.rstrip('.')}. Add --help to see what this verb takes."
 
 
 def _refuse(sentence: str) -> int:

@@ -204,7 +204,9 @@ def _computed(numbered: list[tuple[int, Fit]], views: Views) -> Generator[tuple[
     with _deaf_children():
         outcomes: Generator[tuple[int, Fitted], None, None] = parallel(tasks)
     try:
-        yield from outcomes
+        # Not `yield from`, which would close `outcomes` out of the reach of what is below.
+        for outcome in outcomes:  # noqa: UP028
+            yield outcome
     except TerminatedWorkerError as error:
         raise UnplateauError(
             "Each training must fit in memory, but the system ended one of them, most likely for lack of it. What is "
