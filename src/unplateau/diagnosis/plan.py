@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from unplateau.data.splits import nested
 from unplateau.data.transforms import NONE, Augmentation
 from unplateau.diagnosis.fits import Fit
-from unplateau.extractors.bounded import plan_for
+from unplateau.extractors.bounded import plan_for, rung
 from unplateau.training.recipe import Recipe
 from unplateau.types import Fold, Pictures, Size
 
@@ -83,7 +83,7 @@ def make_plan(
     if baseline == "unet":
         return Plan(tuple(rungs), CONTEXT, FRACTIONS)
     decoder = "linear" if baseline.startswith(("reach-", "orderless-", "colour")) else "unet"
-    rungs.append(RungPlan("baseline", "baseline", "baseline", math.inf, baseline, decoder, cost=2.0))
+    rungs.append(RungPlan("baseline", "baseline", "baseline", _reach(baseline), baseline, decoder, cost=2.0))
     return Plan(tuple(rungs), "baseline", FRACTIONS)
 
 
@@ -154,7 +154,7 @@ def _texture(diameter: float, size: Size) -> RungPlan:
     narrow = _odd(max(5.0, wide / 2))
     windows = (narrow, wide) if narrow < wide else (wide,)
     name = "orderless-" + "-".join(map(str, windows))
-    return RungPlan("texture", "textural", "rung", 5 + wide, name, crop=_crop(2 * wide, size), cost=0.5)
+    return RungPlan("texture", "textural", "rung", _reach(name), name, crop=_crop(2 * wide, size), cost=0.5)
 
 
 def _ordered(diameter: float, size: Size) -> list[RungPlan]:
@@ -193,6 +193,12 @@ def _crop(side: float, size: Size) -> Size | None:
     rounded = max(48, math.ceil(side / 16) * 16)
     height, width = min(rounded, size[0]), min(rounded, size[1])
     return (height, width) if height * width <= 0.6 * size[0] * size[1] else None
+
+
+def _reach(extractor: str) -> float:
+    """How far an extractor sees, exactly; for one that promises nothing, the whole image."""
+    known = rung(extractor)
+    return known.reach if known else math.inf
 
 
 def _odd(length: float) -> int:
