@@ -92,7 +92,7 @@ class DataScaleCheck(AbstractCheck[DataMeasured]):
         verdict = Verdict.UNDETERMINED
         if measured.groups >= FEW_GROUPS and double.low > 0 and double.mean >= WORTH:
             verdict = Verdict.CONCERN
-        elif fourfold.high < WORTH:
+        elif fourfold.high < WORTH and measured.points[0].groups < measured.groups:
             verdict = Verdict.SOUND
         claim = f"Twice the data is predicted to add {double:+.3f} IoU, four times {fourfold:+.3f}."
         if measured.groups < FEW_GROUPS:
