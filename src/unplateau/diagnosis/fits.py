@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import warnings
+import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -163,13 +164,13 @@ def save(outcome: Fitted, path: Path) -> None:
 def load(path: Path) -> Fitted | None:
     """An outcome written by `save`; None when there is none, or none that can be read."""
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             tables = [
                 ScoreTable(arrays[f"{part}_histograms"].astype(np.int64), arrays[f"{part}_argmax"]) for part in PARTS
             ]
             epochs = tuple(_epoch(row) for row in arrays["epochs"])
             return Fitted(tables[0], tables[1], tables[2], epochs, float(arrays["seconds"]), arrays["maps"])
-    except (OSError, BadZipFile, KeyError, ValueError):
+    except (OSError, EOFError, BadZipFile, zlib.error, KeyError, ValueError):
         return None
 
 
