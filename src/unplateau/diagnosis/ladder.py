@@ -87,7 +87,10 @@ class LadderCheck(AbstractCheck[LadderMeasured]):
         )
 
     def judge(self, measured: LadderMeasured) -> Finding:
-        """Name the deciding family, or say that the shares overlap."""
+        """Name the deciding family, or say that the shares overlap or that there is nothing to share."""
+        if not any(np.isfinite(share.mean) for share in measured.families.values()):
+            claim = "No rung scores more than position alone, so no family can be said to decide."
+            return Finding("ladder", Verdict.UNDETERMINED, claim, measured={"families": measured.families})
         first, second = sorted(measured.families, key=lambda name: -measured.families[name].mean)[:2]
         clear = measured.families[first].low > measured.families[second].high
         share = measured.families[first]
@@ -148,7 +151,10 @@ def _shares(gains: dict[str, tuple[float, Draws]]) -> dict[str, Interval]:
     totals = np.sum([draws for _, draws in gains.values()], axis=0)
     safe = np.where(np.abs(totals) < 1e-3, np.nan, totals)
     whole = total if abs(total) >= 1e-3 else float("nan")
-    return {family: interval(mean / whole, draws / safe) for family, (mean, draws) in gains.items()}
+    nothing = np.isnan(whole)
+    return {
+        family: interval(mean / whole, draws / (np.nan if nothing else safe)) for family, (mean, draws) in gains.items()
+    }
 
 
 def _ratio(run: Run, above: Sums, below: Sums) -> Interval:

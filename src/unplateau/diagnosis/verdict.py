@@ -135,6 +135,8 @@ def _finer_resolution(run: Run, measured: Measurements) -> Remedy | None:
 def _why(measured: Measurements) -> str:
     """What the ladder says of the task, and of the baseline where a smaller view does better."""
     ladder = measured.ladder
+    if not any(math.isfinite(share.mean) for share in ladder.families.values()):
+        return "where nothing was found that tells more than position alone"
     family = max(ladder.families, key=lambda name: ladder.families[name].mean)
     share = f"where {family} evidence decides {ladder.families[family].mean:.0%} of what can be had"
     shortfall = ladder.baseline_shortfall
