@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from unplateau.measures.intervals import bootstrap, group_sums, interval, iou_draws, resampled_weights
+from unplateau.measures.intervals import bootstrap
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import (
     BINS,
@@ -86,23 +86,6 @@ def test_average_precision_of_perfect_and_inverted_scores():
     truth[:, :2] = 1
     assert average_precision(score_images(truth[:, None].astype(float), truth)) == pytest.approx(1)
     assert average_precision(score_images(1 - truth[:, None].astype(float), truth)) == pytest.approx(0.25)
-
-
-def test_group_resampling_is_wider_than_image_resampling_when_frames_agree():
-    generator = np.random.default_rng(0)
-    quality = np.repeat(generator.uniform(0.2, 0.9, 6), 30)
-    true = np.full(180, 100)
-    hit = (quality * 100).astype(np.int64)
-    counts = np.stack([hit, true, true], -1)[:, None]
-    videos = [f"v{index // 30}" for index in range(180)]
-    frames = [str(index) for index in range(180)]
-    width = {}
-    for name, groups in (("video", videos), ("frame", frames)):
-        sums = group_sums(counts, groups)
-        draws = iou_draws(sums, resampled_weights(len(sums), np.random.default_rng(1)))
-        band = interval(mean_iou(counts), draws)
-        width[name] = band.high - band.low
-    assert width["video"] > 3 * width["frame"]
 
 
 def test_bootstrap_covers_the_mean_nine_times_in_ten():
