@@ -570,6 +570,8 @@ def test_ctrl_c_stops_every_process_quietly_and_the_rerun_goes_on(good, tmp_path
     try:
         assert wait_until(lambda: stamps(out / "fits") or process.poll() is not None, 240)
         os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # the impatient press it twice
         said = process.communicate(timeout=60)
     finally:
         if process.poll() is None:

@@ -146,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     except UnplateauError as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        return _refuse(f"Stopped. {AGAIN}")
+        code = INTERRUPTED
     except typer.TyperException as error:
         said = error.format_message().rstrip(".")
         # Nothing is said where the help was shown, for want of any argument.
@@ -157,7 +157,14 @@ def main(argv: list[str] | None = None) -> int:
         named = f" on {error.filename!r}" if error.filename else ""
         return _refuse(f"The system must let files be read and written; it said{named}: {why(error)}. {AGAIN}")
     # Typer hands Ctrl-C back as the exit code that a shell would give it.
-    return _refuse(f"Stopped. {AGAIN}") if code == INTERRUPTED else 0
+    return _stop(ends=argv is None) if code == INTERRUPTED else 0
+
+
+def _stop(*, ends: bool) -> int:
+    """Say that the user stopped it; `ends` when the process is about to end, however often Ctrl-C is pressed."""
+    if ends:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return _refuse(f"Stopped. {AGAIN}")
 
 
 def _refuse(sentence: str) -> int:

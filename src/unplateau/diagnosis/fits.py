@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -91,7 +92,7 @@ def run_fits(fits: list[Fit], views: Views, folder: Path, told: Told) -> list[Fi
     outcomes = {place: kept for place, path in enumerate(paths) if (kept := load(path)) is not None}
     waiting = sorted(set(range(len(fits))) - set(outcomes), key=lambda place: -fits[place].cost)
     done = len(outcomes)
-    with closing(_computed([(place, fits[place]) for place in waiting], views)) as computed:
+    with _hearing(_stop), closing(_computed([(place, fits[place]) for place in waiting], views)) as computed:
         for place, outcome in computed:
             outcomes[place] = outcome
             save(outcome, paths[place])
@@ -202,7 +203,8 @@ def _computed(numbered: list[tuple[int, Fit]], views: Views) -> Generator[tuple[
     frame = replace(next(iter(views.values())), images=nothing, masks=nothing)
     tasks = (delayed(_work)(place, fit, frame, *arrays[fit.view]) for place, fit in numbered)
     parallel = Parallel(n_jobs=workers(), backend="loky", return_as="generator_unordered", inner_max_num_threads=1)
-    with _deaf_children():
+    # A terminal sends Ctrl-C to all: the processes started here never hear it, the parent hears it and ends them.
+    with _hearing(signal.SIG_IGN):
         outcomes: Generator[tuple[int, Fitted], None, None] = parallel(tasks)
     try:
         # Not `yield from`, which would close `outcomes` out of the reach of what is below.
@@ -220,13 +222,19 @@ def _computed(numbered: list[tuple[int, Fit]], views: Views) -> Generator[tuple[
             outcomes.close()
 
 
+def _stop(*_: object) -> None:
+    """Hear Ctrl-C once: pressed again while the processes are being ended, it would leave them behind."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 @contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes started here never hear Ctrl-C, which a terminal sends to all: the parent hears it and ends them."""
+def _hearing(handler: Any) -> Iterator[None]:
+    """Within it `handler` takes Ctrl-C, where that is ours to decide: in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heard = signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
