@@ -49,7 +49,7 @@ def demo(*, out: str | Path = "runs/demo", seed: int = 0, console: Console | Non
     fire, hard = _planted("fire", folder, seed), _planted("context", folder, seed)
 
     say.rule("1. One recipe, two tasks")
-    tried = _try_everything(fire, hard, folder, seed)
+    tried = _try_everything(fire, hard, folder, seed, say)
     say.print(_tried_table(tried))
     plateau = tried["the recipe"]
     say.print(
@@ -88,20 +88,19 @@ def _planted(kind: str, folder: Path, seed: int) -> Pictures:
     return read_pictures(open_data(folder / kind), positive=[1], size=SIDE, seed=seed)
 
 
-def _try_everything(fire: Pictures, hard: Pictures, folder: Path, seed: int) -> dict[str, float]:
+def _try_everything(fire: Pictures, hard: Pictures, folder: Path, seed: int, console: Console) -> dict[str, float]:
     """IoU of the recipe on the easy task ("fire"), and of each intervention on the hard one."""
-    easy = run_fits([_fit("fire", fire, RECIPE, seed)], {"image": fire}, folder / "tried", _quiet)
-    fits = [_fit(name.replace(" ", "-"), hard, recipe, seed) for name, recipe in INTERVENTIONS.items()]
-    outcomes = run_fits(fits, {"image": hard}, folder / "tried", _quiet)
-    scores = {"fire": _iou(easy[0])}
-    scores.update({name: _iou(outcome) for name, outcome in zip(INTERVENTIONS, outcomes, strict=True)})
-    return scores
+    fits = [_fit("fire", "fire", fire, RECIPE, seed)]
+    fits += [_fit(name, "context", hard, recipe, seed) for name, recipe in INTERVENTIONS.items()]
+    with Bar(console) as told:
+        outcomes = run_fits(fits, {"fire": fire, "context": hard}, folder / "tried", told)
+    return {fit.name: _iou(outcome) for fit, outcome in zip(fits, outcomes, strict=True)}
 
 
-def _fit(name: str, pictures: Pictures, recipe: Recipe, seed: int) -> Fit:
+def _fit(name: str, view: str, pictures: Pictures, recipe: Recipe, seed: int) -> Fit:
     fold = split(pictures, folds=FOLDS, seed=seed)[0]
     cost = recipe.steps / STEPS
-    return Fit(name, LOCAL, "linear", False, False, "image", 0, fold, recipe, seed, cost)
+    return Fit(name, LOCAL, "linear", False, False, view, 0, fold, recipe, seed, cost)
 
 
 def _iou(outcome: Fitted) -> float:
@@ -114,7 +113,3 @@ def _tried_table(tried: dict[str, float]) -> Table:
     for name in INTERVENTIONS:
         table.add_row("context", name, f"{tried[name]:.2f}")
     return table
-
-
-def _quiet(_done: int, _total: int, _name: str) -> None:
-    """Say nothing."""
