@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,14 @@ def _epoch(row: NDArray[np.float64]) -> Epoch:
 
 
 def _key(fit: Fit, mark: str) -> str:
-    return hashlib.sha256(f"{mark} {fit!r}".encode()).hexdigest()[:16]
+    """A short hash of all that an outcome depends on, the weights in a file included."""
+    return hashlib.sha256(f"{mark} {fit!r} {_weights_mark(fit.extractor)}".encode()).hexdigest()[:16]
+
+
+@lru_cache
+def _weights_mark(extractor: str) -> str:
+    path = Path(extractor)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _computed(numbered: list[tuple[int, Fit]], views: Views) -> Generator[tuple[int, Fitted], None, None]:

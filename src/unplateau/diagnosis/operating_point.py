@@ -123,7 +123,7 @@ def variance_explained(curves: list[tuple[Epoch, ...]]) -> tuple[float, float]:
 
 
 def _regret(run: Run, fixed: object) -> Interval:
-    """What the best single threshold adds to the chosen ones; in each resample the best one is that of the resample."""
+    """What the best single threshold of all report images adds to those that each fold chose; may be negative."""
     grid = np.arange(0.05, 1.0, 0.05)
     draws = np.stack([run.resampler.draws(fixed(each)) for each in grid])  # type: ignore[operator]
     means = np.array([run.resampler.mean(fixed(each)) for each in grid])  # type: ignore[operator]

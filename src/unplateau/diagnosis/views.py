@@ -15,6 +15,9 @@ from unplateau.types import IGNORE, Pictures
 
 BATCH = 64
 
+SPREAD = 0.2
+"""Standard deviation that the grey level of each image is brought to before smoothing; about that of photographs."""
+
 
 def contours(pictures: Pictures, smoothness: float = 0.12, iterations: int = 30) -> Pictures:
     """The pictures as contour maps: where the grey level changes after total-variation smoothing, nothing else.
@@ -27,7 +30,10 @@ def contours(pictures: Pictures, smoothness: float = 0.12, iterations: int = 30)
 
 
 def _contours(images: Tensor, smoothness: float, iterations: int) -> Tensor:
-    grey = images.float().mean(1).div(255)
+    grey = images.float().mean(1)
+    spread = grey.flatten(1).std(dim=1).clamp(min=1.0)
+    # Smoothing has an absolute strength: at a fixed spread a faint image is smoothed as much as a strong one.
+    grey = SPREAD * (grey - grey.mean((1, 2), keepdim=True)) / spread[:, None, None]
     smooth = total_variation(grey, smoothness, iterations)
     down, right = _gradient(smooth)
     strength = torch.sqrt(down**2 + right**2)
