@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -87,9 +86,10 @@ def run_fits(fits: list[Fit], views: Views, folder: Path, told: Told) -> list[Fi
         OutputError: an outcome cannot be written.
         UnplateauError: a training cannot go on.
     """
-    mark = fingerprint(views)
+    data = fingerprint(views)
+    marks = {name: data + _weights_mark(name) for name in {fit.extractor for fit in fits}}
     # "reach D/2" is the name of a rung, not of a folder.
-    paths = [folder / f"{fit.name.replace('/', '_')}-{fit.fold}-{_key(fit, mark)}.npz" for fit in fits]
+    paths = [folder / f"{fit.name.replace('/', '_')}-{fit.fold}-{_key(fit, marks[fit.extractor])}.npz" for fit in fits]
     outcomes = {place: kept for place, path in enumerate(paths) if (kept := load(path)) is not None}
     waiting = sorted(set(range(len(fits))) - set(outcomes), key=lambda place: -fits[place].cost)
     done = len(outcomes)
@@ -191,11 +191,10 @@ def _epoch(row: NDArray[np.float64]) -> Epoch:
 
 
 def _key(fit: Fit, mark: str) -> str:
-    """A short hash of all that an outcome depends on, the weights in a file included."""
-    return hashlib.sha256(f"{mark} {fit!r} {_weights_mark(fit.extractor)}".encode()).hexdigest()[:16]
+    """A short hash of all that an outcome depends on; `mark` stands for the data and for weights from a file."""
+    return hashlib.sha256(f"{mark} {fit!r}".encode()).hexdigest()[:16]
 
 
-@lru_cache
 def _weights_mark(extractor: str) -> str:
     path = Path(extractor)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
