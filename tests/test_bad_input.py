@@ -112,6 +112,11 @@ def all_empty(folder: Path) -> None:
     each_mask(folder, np.zeros_like)
 
 
+def two_of_the_class(folder: Path) -> None:
+    for path in sorted((folder / "masks").iterdir())[2:]:
+        Image.new("L", (48, 40)).save(path)
+
+
 def one_group(folder: Path) -> None:
     rows = [f"{path.stem},the-video" for path in (folder / "images").iterdir()]
     (folder / "groups.csv").write_text("\n".join(["stem,group", *rows]) + "\n")
@@ -131,6 +136,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "JPEG mask": (jpeg_mask, ("masks/p03.jpg", "exact class ids", "PNG")),
     "empty masks": (all_empty, ("two classes", "only the id 0", "check")),
     "one group": (one_group, ("'the-video'", "one group", "name more groups")),
+    "two images of the class": (two_of_the_class, ("positive class", "too few images", "add images")),
     "seven images": (
         lambda folder: [without(part, *range(5))(folder) for part in ("images", "masks")],
         ("at least 8", "is 7", "give more"),
@@ -171,7 +177,7 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "size": (("train", NOWHERE, "--size", "4"), ("`size` must be at least 16; got 4",)),
     "size of diagnose": (("diagnose", NOWHERE, "--size", "4"), ("`size` must be at least 16; got 4",)),
     "steps": (("train", NOWHERE, "--steps", "0"), ("`steps` must be at least 1; got 0",)),
-    "steps of diagnose": (("diagnose", NOWHERE, "--steps", "0"), ("`steps` must be at least 1; got 0",)),
+    "steps of diagnose": (("diagnose", NOWHERE, "--steps", "1"), ("`steps` must be at least 2; got 1",)),
     "folds": (("diagnose", NOWHERE, "--folds", "0"), ("`folds` must be at least 1; got 0",)),
     "limit": (("diagnose", NOWHERE, "--limit", "3"), ("`limit` must be at least 8; got 3",)),
     "patience": (("train", NOWHERE, "--patience", "-1"), ("`patience` must be at least 0; got -1",)),

@@ -75,7 +75,8 @@ def diagnose(
         OutputError: `out` cannot be written.
     """
     start = time.perf_counter()
-    _refuse_numbers({"size": size, "steps": steps, "folds": folds, "limit": limit, "seed": seed})
+    # A single step has a single evaluation, which has no course to look at.
+    _refuse_numbers({"size": size, "steps": steps, "folds": folds, "limit": limit, "seed": seed}, LOWEST | {"steps": 2})
     build_extractor(baseline)
     if extractor:
         build_extractor(extractor, pretrained=True)
@@ -190,11 +191,11 @@ def report(diagnosis: str | Path, *, out: str | Path | None = None) -> Path:
     return write_report(Path(diagnosis), Path(out) if out else None)
 
 
-def _refuse_numbers(given: Mapping[str, int | None]) -> None:
+def _refuse_numbers(given: Mapping[str, int | None], lowest: Mapping[str, int] = LOWEST) -> None:
     """Refuse what no data could make sense of, before anything is read."""
     for name, number in given.items():
-        if number is not None and number < LOWEST[name]:
-            raise UnplateauError(f"`{name}` must be at least {LOWEST[name]}; got {number}. Give a larger number.")
+        if number is not None and number < lowest[name]:
+            raise UnplateauError(f"`{name}` must be at least {lowest[name]}; got {number}. Give a larger number.")
     if (given["seed"] or 0) > HIGHEST_SEED:
         raise UnplateauError(f"`seed` must be at most {HIGHEST_SEED}; got {given['seed']}. Give a smaller number.")
 

@@ -63,6 +63,19 @@ def split(pictures: Pictures, *, folds: int = 3, inner: float = 0.2, seed: int =
     return _dealt(dealer, folds, seed)
 
 
+def refuse_no_inner(folds: Sequence[Fold]) -> None:
+    """Refuse, before anything is trained, folds of which one has nothing to choose on.
+
+    Raises:
+        DataError: an inner part is empty.
+    """
+    if not all(fold.inner for fold in folds):
+        raise DataError(
+            "An image must be left to choose the threshold on, but the positive class is in too few images to train, "
+            "to choose and to report on: add images of it, best from other groups."
+        )
+
+
 def nested(pictures: Pictures, fold: Fold, fractions: Sequence[float], seed: int = 0) -> tuple[tuple[int, ...], ...]:
     """For each fraction, indices of about that share of the groups of `fold.fit`; smaller ones lie in larger ones.
 

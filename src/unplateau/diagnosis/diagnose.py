@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unplateau.data.sources import AbstractSource
-from unplateau.data.splits import split
+from unplateau.data.splits import refuse_no_inner, split
 from unplateau.diagnosis.capacity import CapacityCheck, CapacityMeasured
 from unplateau.diagnosis.curve import CurveCheck, CurveMeasured
 from unplateau.diagnosis.data_scale import DataMeasured, DataScaleCheck
@@ -63,6 +63,7 @@ def train_all(
 ) -> Run:
     """Everything a diagnosis trains, as a `Run`; what `cache` already holds is not trained again."""
     parts = split(pictures, folds=folds, seed=seed)
+    refuse_no_inner(parts)
     diameter = object_diameter(pictures)
     untrained = build_extractor(candidate, pretrained=True).architecture if candidate else None
     plan = make_plan(diameter, pictures.size, baseline=baseline, candidate=candidate, untrained=untrained)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from unplateau.data.splits import split
+from unplateau.data.splits import refuse_no_inner, split
 from unplateau.decoders.catalogue import build_decoder
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.frozen import freeze
@@ -42,10 +42,12 @@ def train_model(
     A call with the same arguments on the same folder goes on where the last one stopped.
 
     Raises:
+        DataError: too few images of the positive class.
         PieceError: the pieces do not fit each other, or a checkpoint does not fit.
         OutputError: `folder` cannot be written.
     """
     fold = split(pictures, seed=seed)[0]
+    refuse_no_inner([fold])
     model = build_pieces(extractor, decoder, pictures.task.outputs, frozen=frozen, seed=seed)
     # Another question than before must not go on from the state of the last one.
     state = folder / STATE / _mark(pictures, fold, recipe, f"{extractor} {decoder} {frozen} {seed}")
