@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from unplateau.errors import OutputError
+from unplateau.files import write_bytes
 from unplateau.report import figures_run, figures_task, reading, wording
 from unplateau.report.canvas import Drawing
 from unplateau.report.gains import gain_scale
@@ -38,7 +37,7 @@ def write_report(diagnosis: Path, out: Path | None = None) -> Path:
         diagnosis = diagnosis / "diagnosis.json"
     saved = reading.load(diagnosis)
     out = diagnosis.with_name("report.html") if out is None else Path(out)
-    _write(out, render(saved, diagnosis.parent))
+    write_bytes(out, render(saved, diagnosis.parent).encode())
     return out
 
 
@@ -164,24 +163,3 @@ def overlay(folder: Path, file: str) -> str:
 
 def _key(finding: Finding) -> str:
     return finding.check.replace("-", "_").replace(" ", "_")
-
-
-def _write(out: Path, page: str) -> None:
-    """Write beside `out` and then rename, so that a reader never sees half a page and a full disk spoils nothing."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(page, encoding="utf-8")
-        os.replace(part, out)
-    except OSError as error:
-        _discard(part)
-        raise OutputError(
-            f"{str(out)!r} must be a file that can be written; found: {error.strerror}. Name another one with `out`."
-        ) from error
-
-
-def _discard(part: Path) -> None:
-    try:
-        part.unlink(missing_ok=True)
-    except OSError:
-        return
