@@ -30,6 +30,7 @@ from unplateau.files import write_bytes
 from unplateau.measures.thresholds import ScoreTable
 from unplateau.model import SegmentationModel
 from unplateau.progress import Told
+from unplateau.training.devices import keep_memory
 from unplateau.training.loop import finetune
 from unplateau.training.recipe import Recipe
 from unplateau.training.scoring import answers, score
@@ -252,6 +253,7 @@ def _work(
     place: int, fit: Fit, frame: Pictures, images: NDArray[np.uint8], masks: NDArray[np.uint8]
 ) -> tuple[int, Fitted]:
     torch.set_num_threads(1)
+    keep_memory()
     # Shared files are read-only, which a tensor cannot be: the copy is small beside one training step.
     own = replace(frame, images=torch.from_numpy(images.copy()), masks=torch.from_numpy(masks.copy()))
     return place, run_fit(fit, own)

