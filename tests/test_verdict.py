@@ -17,7 +17,7 @@ from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import COUNT, OF_ONE_GROUP, draw_worst, overlay
 from unplateau.diagnosis.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED
 from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.verdict import TIE, WORTH, find_remedies, rank, say, scale_table
+from unplateau.diagnosis.verdict import TIE, WORTH, find_remedies, rank, say, scale_table, worth_listing
 from unplateau.files import write_json
 from unplateau.report import summary, write_report
 from unplateau.types import COSTS, Epoch, Interval, Remedy
@@ -99,9 +99,23 @@ def test_a_remedy_that_is_listed_is_worth_it_and_explains_itself(kind):
         assert each.name in NAMES
         assert each.cost in COSTS
         assert each.gain.mean >= WORTH
-        assert each.gain.low > 0 or each.gain.mean >= TIE
+        assert worth_listing(each.gain)
         assert each.evidence
         assert all(sentence.endswith(".") and "nan" not in sentence for sentence in each.evidence)
+
+
+@pytest.mark.parametrize(
+    ("gain", "listed"),
+    [
+        (Interval(0.08, 0.06, 0.10), True),
+        (Interval(0.04, -0.01, 0.09), True),
+        (Interval(0.05, -0.16, 0.16), False),
+        (Interval(0.005, 0.004, 0.006), False),
+        (Interval(-0.03, -0.05, -0.01), False),
+    ],
+)
+def test_a_gain_is_listed_when_it_matters_and_stands_out_of_its_own_noise(gain, listed):
+    assert worth_listing(gain) is listed
 
 
 def names(run: Run) -> list[str]:

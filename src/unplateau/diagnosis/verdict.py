@@ -13,6 +13,9 @@ from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
 WORTH = 0.01
 """IoU below which a predicted gain is not listed: two seeds differ by as much."""
 
+NINETY = 3.29
+"""Standard errors that a 90 % interval of a normal variable spans."""
+
 TIE = 0.02
 """Gains closer than this are ranked by cost."""
 
@@ -37,12 +40,13 @@ def find_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
         _move_threshold(measured),
         _finer_resolution(run, measured),
     ]
-    return rank([remedy for remedy in candidates if remedy and _worth_listing(remedy.gain)])
+    return rank([remedy for remedy in candidates if remedy and worth_listing(remedy.gain)])
 
 
-def _worth_listing(gain: Interval) -> bool:
-    """Small gains must be sure; larger ones may be listed as possible."""
-    return gain.mean >= TIE or (gain.mean >= WORTH and gain.low > 0)
+def worth_listing(gain: Interval) -> bool:
+    """Whether a gain is large enough to matter and at least one standard error above nothing."""
+    standard_error = (gain.high - gain.low) / NINETY
+    return gain.mean >= WORTH and gain.mean >= standard_error
 
 
 def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
