@@ -16,6 +16,9 @@ WORTH = 0.01
 NINETY = 3.29
 """Standard errors that a 90 % interval of a normal variable spans."""
 
+ALL = 0.95
+"""Share from which a family decides "nearly all": the others may come out slightly negative, and it above one."""
+
 TIE = 0.02
 """Gains closer than this are ranked by cost."""
 
@@ -142,7 +145,8 @@ def _why(measured: Measurements) -> str:
     if not any(math.isfinite(share.mean) for share in ladder.families.values()):
         return "where nothing was found that tells more than position alone"
     family = max(ladder.families, key=lambda name: ladder.families[name].mean)
-    share = f"where {family} evidence decides {ladder.families[family].mean:.0%} of what can be had"
+    part = ladder.families[family].mean
+    share = f"where {family} evidence decides {f'{part:.0%} of' if part < ALL else 'nearly all of'} what can be had"
     shortfall = ladder.baseline_shortfall
     if shortfall.low > 0 and shortfall.mean >= TIE:
         return f"{share}, and a model that sees less scores {shortfall.mean:.2f} more: it overfits what it sees"
