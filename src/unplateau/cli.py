@@ -41,7 +41,7 @@ def diagnose(
     out: Out = Path("runs/diagnosis"),
     baseline: PieceOf = "unet",
     size: Size = 112,
-    steps: Annotated[int, typer.Option(help="Optimiser steps of each training.")] = 260,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of each training.")] = 230,
     folds: Annotated[int, typer.Option(help="How often everything is trained, each time on other images.")] = 3,
     limit: Annotated[int, typer.Option(help="At most so many images take part; 0 = all.")] = 600,
     seed: Seed = 0,

@@ -25,10 +25,10 @@ from unplateau.training.recipe import Recipe
 from unplateau.types import Finding, Fold, Pictures
 
 RECIPE = Recipe(
-    steps=260,
-    half_size=0.6,
+    steps=230,
+    half_size=0.3,
     evaluations=8,
-    learning_rate=4e-3,
+    learning_rate=3e-3,
     warmup=0.2,
     augmentation=Augmentation(scale=(0.8, 1.1), contrast=0.15, brightness=0.03, colour=0.015),
 )
