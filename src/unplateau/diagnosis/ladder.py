@@ -26,7 +26,8 @@ class LadderMeasured:
 
     `families` are shares of what the best rung gains over position alone; `gains` the same in IoU.
     `local` is the best rung of reach up to half an object, `local_to_context` the step from it to the best rung
-    trained from scratch, `pretraining` the step from that one to the candidate (None without a candidate).
+    trained from scratch, `pretraining` the step from that one to the candidate (None without a candidate), and
+    `baseline_shortfall` what the best model that sees less than the baseline scores more than it.
     """
 
     rungs: tuple[Rung, ...]
@@ -72,6 +73,8 @@ class LadderCheck(AbstractCheck[LadderMeasured]):
         local, best = _best(run, [PRIOR, *half]), _best(run, [rung.name for rung in everything])
         from_scratch = _best(run, [rung.name for rung in scratch])
         gains = family_draws(run)
+        reach = run.plan.rung(run.plan.baseline).reach
+        narrower = [PRIOR, *(rung.name for rung in scratch if rung.reach < reach)]
         compare = run.resampler
         return LadderMeasured(
             rungs=_rungs(run),
@@ -83,7 +86,7 @@ class LadderCheck(AbstractCheck[LadderMeasured]):
             local_to_context=compare.difference(_best(run, [CONTEXT]), local),
             scratch=compare.interval(from_scratch),
             pretraining=_pretraining(run, from_scratch),
-            baseline_shortfall=compare.difference(from_scratch, run.sums(run.plan.baseline)),
+            baseline_shortfall=compare.difference(_best(run, narrower), run.sums(run.plan.baseline)),
         )
 
     def judge(self, measured: LadderMeasured) -> Finding:

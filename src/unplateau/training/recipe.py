@@ -53,7 +53,7 @@ class Recipe:
     clip: float = 1.0
     dice: float = 1.0
     class_weights: str | tuple[float, ...] = "none"
-    half_size: float = 0.5
+    half_size: float = 0.3
     crop: Size | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     evaluations: int = 10
