@@ -71,7 +71,10 @@ class LadderCheck(AbstractCheck[LadderMeasured]):
         everything = [rung for rung in run.plan.rungs if rung.kind != "control"]
         half = [rung.name for rung in scratch if rung.reach <= max(run.diameter / 2, 1)]
         local, best = _best(run, [PRIOR, *half]), _best(run, [rung.name for rung in everything])
-        from_scratch = _best(run, [rung.name for rung in scratch])
+        # Where the inner images could not tell, the better of the chosen rung and the baseline is what a candidate has
+        # to beat: that choice looks at the report images, but it can only make the candidate's gain smaller.
+        chosen = _best(run, [rung.name for rung in scratch])
+        from_scratch = max(chosen, run.sums(run.plan.baseline), key=run.resampler.mean)
         gains = family_draws(run)
         reach = run.plan.rung(run.plan.baseline).reach
         narrower = [PRIOR, *(rung.name for rung in scratch if rung.reach < reach)]
