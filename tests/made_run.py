@@ -10,7 +10,7 @@ from conftest import make_pictures
 from unplateau.data.sources import open_data
 from unplateau.data.splits import split
 from unplateau.diagnosis.fits import Fitted
-from unplateau.diagnosis.plan import FRACTIONS, HALF_STEPS, Plan, less_name, make_plan
+from unplateau.diagnosis.plan import FRACTIONS, HALF_STEPS, Plan, less_name, make_plan, mapped
 from unplateau.diagnosis.run import Run
 from unplateau.measures.thresholds import BINS, ScoreTable, counts_of
 from unplateau.types import Epoch, Fold, Pictures, Sample
@@ -98,7 +98,17 @@ def made_run(
     generator = np.random.default_rng(seed)
     difficulty = np.repeat(generator.normal(0, noise, groups), 3)
     outcomes = {name: _outcomes(value, parts, difficulty, generator, seen, cut) for name, value in wanted.items()}
+    outcomes[plan.baseline] = tuple(
+        replace(each, maps=_answers(pictures, mapped(parts, number, len(pictures))))
+        for number, each in enumerate(outcomes[plan.baseline])
+    )
     return Run(source_of(pictures), pictures, parts, DIAMETER, plan, outcomes, seed)
+
+
+def _answers(pictures: Pictures, indices: tuple[int, ...]) -> np.ndarray:
+    """A sure and right answer for each of the pictures."""
+    masks = pictures.masks[list(indices)].numpy()
+    return np.where(masks == 1, BINS * 9 // 10, BINS // 10).astype(np.uint8)[:, None]
 
 
 def _filled(scores: dict[str, float], plan: Plan) -> dict[str, float]:

@@ -65,10 +65,17 @@ def _draw(run: Run, fold: int, place: int, value: float, folder: Path) -> Exampl
     fitted = run.outcomes[run.plan.baseline][fold]
     mask = run.pictures.masks[index].numpy()
     threshold = best_threshold(fitted.inner) if run.binary else 0.0
-    picture = overlay(run.pictures.images[index].numpy(), mask, fitted.maps[place], threshold if run.binary else None)
+    picture = overlay(
+        run.pictures.images[index].numpy(), mask, _answer(fitted.maps[place]), threshold if run.binary else None
+    )
     name = f"examples/worst-{index:05d}.png"
     write_bytes(folder / name, picture)
     return Example(run.pictures.names[index], value, name)
+
+
+def _answer(scores: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The score (H, W) of a binary task, else the best-scored class."""
+    return scores[0] if len(scores) == 1 else scores.argmax(0).astype(np.uint8)
 
 
 def overlay(

@@ -44,8 +44,8 @@ SEEN = 48
 class Fit:
     """One training: which two pieces, on which view of which images, how.
 
-    `name` is the rung's; `view` is "image" or "contour"; `cost` its expected time relative to the others; `maps`
-    whether to keep the answers themselves, to show the worst.
+    `name` is the rung's; `view` is "image" or "contour"; `cost` its expected time relative to the others; `maps` are
+    the pictures whose answers are kept as they are, for the checks of labels and to show the worst.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Fit:
     recipe: Recipe
     seed: int
     cost: float = 1.0
-    maps: bool = False
+    maps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Fitted:
     seen: ScoreTable
     epochs: tuple[Epoch, ...]
     seconds: float
-    maps: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
-    """Answers on the report part (N, H, W): score in steps of 1 / BINS when binary, else the class; or none."""
+    maps: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 1, 0, 0), np.uint8))
+    """Answers (n, outputs, H, W) on `Fit.maps`: scores in steps of 1 / BINS."""
 
 
 Views = dict[str, Pictures]
@@ -113,7 +113,7 @@ def run_fit(fit: Fit, pictures: Pictures) -> Fitted:
         seen=score(trained.model, pictures, spread(fit.parts.fit, SEEN)),
         epochs=trained.epochs,
         seconds=time.perf_counter() - start,
-        maps=answers(trained.model, pictures, fit.parts.report if fit.maps else ()),
+        maps=answers(trained.model, pictures, fit.maps),
     )
 
 

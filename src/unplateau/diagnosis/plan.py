@@ -93,8 +93,8 @@ def make_fits(plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: R
     for number, fold in enumerate(folds):
         own_seed = seed * 1000 + number
         fits += [
-            replace(_fit(rung, rung.name, number, fold, recipe, own_seed), maps=rung.name == plan.baseline)
-            for rung in plan.rungs
+            replace(fit, maps=mapped(folds, number, len(pictures))) if fit.name == plan.baseline else fit
+            for fit in (_fit(rung, rung.name, number, fold, recipe, own_seed) for rung in plan.rungs)
         ]
         baseline = plan.rung(plan.baseline)
         subsets = nested(pictures, fold, plan.fractions, own_seed)
@@ -104,6 +104,13 @@ def make_fits(plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: R
         shorter = replace(recipe, steps=max(1, recipe.steps // 2))
         fits.append(_fit(baseline, HALF_STEPS, number, fold, shorter, own_seed))
     return fits
+
+
+def mapped(folds: tuple[Fold, ...], number: int, count: int) -> tuple[int, ...]:
+    """The pictures whose answers a fold keeps: its report part and, in the first fold, what no fold reports."""
+    reported = {index for fold in folds for index in fold.report}
+    others = sorted(set(range(count)) - reported) if number == 0 else []
+    return (*folds[number].report, *others)
 
 
 def less_name(fraction: float) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unplateau.data.sources import AbstractSource
 from unplateau.diagnosis.choosing import choosing_units, prefer, unit_sums
 from unplateau.diagnosis.fits import Fitted
-from unplateau.diagnosis.plan import Plan
+from unplateau.diagnosis.plan import Plan, mapped
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
 from unplateau.measures.thresholds import Counts, ScoreTable, best_threshold, iou, mean_iou, mean_over_classes
 from unplateau.types import Fold, Interval, Pictures
@@ -50,6 +50,25 @@ class Run:
                 [self.resampler.sums(number, decided(fitted)) for number, fitted in enumerate(self.outcomes[name])]
             )
         return self._sums[name]
+
+    @cached_property
+    def answers(self) -> NDArray[np.uint8]:
+        """The baseline's scores (N, outputs, H, W) for every picture, in steps of 1 / BINS.
+
+        Of several folds that answer a picture the first counts; where every picture reports once there is only one.
+        """
+        pictures = self.pictures
+        said = np.zeros((len(pictures), pictures.task.outputs, *pictures.size), np.uint8)
+        for number in reversed(range(len(self.folds))):
+            said[list(mapped(self.folds, number, len(pictures)))] = self.outcomes[self.plan.baseline][number].maps
+        return said
+
+    @cached_property
+    def unseen(self) -> NDArray[np.bool_]:
+        """Which answers (N,) come from a model that did not train on the picture: those that some fold reports."""
+        seen = np.ones(len(self.pictures), bool)
+        seen[[index for fold in self.folds for index in fold.report]] = False
+        return ~seen
 
     def reading(self, name: str) -> Interval:
         """IoU of a rung with its interval."""

@@ -29,11 +29,13 @@ def score(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]
 
 
 def answers(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> NDArray[np.uint8]:
-    """What the model says of each pixel (N, H, W): its score in steps of 1 / BINS when binary, else its class."""
-    parts = [np.zeros((0, *pictures.size), np.uint8)]
+    """What the model says of each pixel: its scores (N, outputs, H, W) in steps of 1 / BINS."""
+    said = np.zeros((len(indices), pictures.task.outputs, *pictures.size), np.uint8)
+    done = 0
     for scores in _scores(model, pictures, indices):
-        parts.append((scores[:, 0] * BINS if scores.shape[1] == 1 else scores.argmax(1)).astype(np.uint8))
-    return np.concatenate(parts)
+        said[done : done + len(scores)] = (scores * BINS).astype(np.uint8)
+        done += len(scores)
+    return said
 
 
 def probabilities(model: SegmentationModel, images: Tensor) -> Tensor:
