@@ -234,3 +234,18 @@ def test_the_arrangement_matters_to_an_ordered_rung():
     ordered = built("reach-27")
     at = (..., 13, 13)
     assert not torch.allclose(answer(ordered, image)[at], answer(ordered, mirrored)[at], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["unet-4", "unet-32", "reach-33-8"])
+def test_a_name_with_a_width_changes_the_channels_and_not_the_reach(name):
+    plain, width = name.rpartition("-")[0], int(name.rpartition("-")[2])
+    narrow, usual = rung(name), rung(plain)
+    assert narrow is not None
+    assert usual is not None
+    assert (narrow.gives[0].channels, narrow.reach) == (width, usual.reach)
+    assert rung(narrow.architecture).state_dict().keys() == narrow.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ["unet-", "unet-4-4", "unet-x", "reach-3-4-5"])
+def test_a_name_that_is_no_rung_is_left_to_others(name):
+    assert rung(name) is None

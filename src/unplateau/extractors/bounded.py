@@ -28,8 +28,8 @@ from unplateau.types import Characteristics, Level
 MEAN, SPREAD = 0.45, 0.25
 """Grey level and spread of natural images in 0..1; the rungs are trained from scratch, so any fixed pair will do."""
 
-WIDTHS = (16, 32, 64, 128, 256)
-"""Channels of each level, finest first."""
+WIDTH = 16
+"""Channels at full size; each halving of the map doubles them."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,16 @@ class Plan:
 class BoundedExtractor(AbstractExtractor):
     """A residual encoder-decoder that sees `plan.reach` pixels, or the whole image when `whole`.
 
-    Gives one map of 16 channels at stride 1. With `whole`, the mean of the coarsest map is added to each of its cells,
-    so that an answer may depend on every pixel.
+    Gives one map of `width` channels at stride 1. With `whole`, the mean of the coarsest map is added to each of its
+    cells, so that an answer may depend on every pixel.
     """
 
     pretrained = False
 
-    def __init__(self, plan: Plan, *, whole: bool = False) -> None:
+    def __init__(self, plan: Plan, *, whole: bool = False, width: int = WIDTH) -> None:
         super().__init__()
-        widths = WIDTHS[: plan.halvings + 1]
-        self.architecture = "unet" if whole else f"reach-{plan.reach}"
+        widths = tuple(width << level for level in range(plan.halvings + 1))
+        self.architecture = ("unet" if whole else f"reach-{plan.reach}") + ("" if width == WIDTH else f"-{width}")
         self.gives = (Level(widths[0], 1),)
         self.reach = math.inf if whole else plan.reach
         self.stem = nn.Sequential(*_stem(widths[0], plan.fine))
@@ -180,34 +180,42 @@ class ColourExtractor(AbstractExtractor):
 
 
 def rung(name: str) -> AbstractExtractor | None:
-    """The extractor named "colour", "unet" (the whole image), "reach-33", "orderless-9-17", ...; None for others."""
-    kind, _, numbers = name.partition("-")
+    """The extractor named "colour", "unet" (the whole image), "reach-33", "orderless-9-17", ...; None for others.
+
+    "unet-8" and "reach-33-8" are the same with 8 channels at full size instead of 16.
+    """
     if name == "colour":
         return ColourExtractor()
     if name == "unet":
         return bounded(math.inf)
-    if kind == "reach" and numbers.isdecimal():
-        return bounded(int(numbers))
-    if kind == "orderless" and all(part.isdecimal() for part in numbers.split("-")):
-        return OrderlessExtractor(tuple(int(part) for part in numbers.split("-")))
-    return None
+    kind, *parts = name.split("-")
+    if not parts or not all(part.isdecimal() for part in parts):
+        return None
+    numbers = [int(part) for part in parts]
+    if kind == "unet" and len(numbers) == 1:
+        return bounded(math.inf, width=numbers[0])
+    if kind == "reach" and len(numbers) <= 2:
+        return bounded(numbers[0], width=numbers[1] if len(numbers) == 2 else WIDTH)
+    return OrderlessExtractor(tuple(numbers)) if kind == "orderless" else None
 
 
-RUNGS = ("colour", "orderless-9-17", "reach-33", "unet")
+RUNGS = ("colour", "orderless-9-17", "reach-33", "unet", "unet-8")
 """Examples of the names that `rung` knows."""
 
 
-def bounded(reach: float) -> BoundedExtractor:
+def bounded(reach: float, *, width: int = WIDTH) -> BoundedExtractor:
     """The bounded extractor with the longest reach up to `reach` pixels; the whole image for inf.
 
     Raises:
-        PieceError: `reach` is below 3 pixels, where `ColourExtractor` is the rung to use.
+        PieceError: `reach` is below 3 pixels, where `ColourExtractor` is the rung to use; `width` is below 1.
     """
+    if width < 1:
+        raise PieceError(f"`width` must be at least 1 channel; got {width}. The usual one is {WIDTH}.")
     if math.isinf(reach):
-        return BoundedExtractor(Plan(halvings=4, fine=1, ordered=4), whole=True)
+        return BoundedExtractor(Plan(halvings=4, fine=1, ordered=4), whole=True, width=width)
     if not reach >= 3:
         raise PieceError(f"`reach` must be at least 3 pixels; got {reach}. Use the extractor 'colour' for one pixel.")
-    return BoundedExtractor(plan_for(reach))
+    return BoundedExtractor(plan_for(reach), width=width)
 
 
 def plan_for(reach: float) -> Plan:
