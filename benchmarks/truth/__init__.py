@@ -1,1 +1,1 @@
-"""The truth: healthy cases with one cause put in, every remedy applied for real, and the error rate of the diagnosis."""
+"""The truth: healthy cases with one cause put in, every remedy applied for real, and the diagnosis' error rate."""

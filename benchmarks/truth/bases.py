@@ -1,0 +1,114 @@
+"""Healthy tasks that causes are put into: planted scenes, and real sets where they are present.
+
+A world holds clean samples only: what trains, as much again three times over (`extra`), what validates, and what is
+held out to measure true gains. Groups never cross these parts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from unplateau.data import open_data
+from unplateau.scenes import scenes
+from unplateau.types import IGNORE, Sample
+
+DATA = Path(os.environ.get("UNPLATEAU_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+SIDE = 64
+TRAIN, VAL, TEST = 64, 48, 96
+
+
+@dataclass(frozen=True)
+class World:
+    """Clean samples of one task, at most `SIDE` pixels on the long side; positive = 1."""
+
+    train: tuple[Sample, ...]
+    extra: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A task: how to make its world, how many steps a healthy training takes, whether it takes part in fitting."""
+
+    name: str
+    make: Callable[[], World]
+    steps: int
+    fitted: bool
+    """Whether its cases may be used to calibrate anything; the others are only reported."""
+
+
+def planted(kind: str) -> World:
+    """Scenes of one kind; each is its own group."""
+    made = scenes(kind, 4 * TRAIN + VAL + TEST, size=(SIDE, SIDE), seed=77)
+    return World(*_cut(tuple(made), (TRAIN, 3 * TRAIN, VAL, TEST)))
+
+
+def real(name: str, positive: int) -> World:
+    """A real set, shrunk, its groups dealt whole: a quarter of what trains is the case, the rest is `extra`."""
+    source = open_data(DATA / name)
+    rng = np.random.default_rng(5)
+    groups = rng.permutation(sorted(set(source.groups)))
+    share = (0.55, 0.15) if len(groups) > 8 else (0.5, 0.2)
+    bounds = [0, round(share[0] * len(groups)), round((share[0] + share[1]) * len(groups)), len(groups)]
+    parts = [set(groups[low:high].tolist()) for low, high in pairwise(bounds)]
+    pools = [[i for i, group in enumerate(source.groups) if group in part] for part in parts]
+    wanted = (4 * TRAIN, VAL, TEST)
+    read = [
+        tuple(_small(source.sample(i), positive) for i in _spread(pool, n))
+        for pool, n in zip(pools, wanted, strict=True)
+    ]
+    order = rng.permutation(len(read[0]))
+    quarter = max(8, len(order) // 4)
+    train, extra = (tuple(read[0][i] for i in part) for part in (order[:quarter], order[quarter:]))
+    return World(train, extra, read[1], read[2])
+
+
+def _cut(made: tuple[Sample, ...], sizes: tuple[int, ...]) -> list[tuple[Sample, ...]]:
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(made[start : start + size])
+        start += size
+    return parts
+
+
+def _spread(pool: list[int], count: int) -> list[int]:
+    places = np.linspace(0, len(pool) - 1, min(count, len(pool))).round().astype(int)
+    return [pool[place] for place in places]
+
+
+def _small(sample: Sample, positive: int) -> Sample:
+    """The sample as a square of `SIDE` pixels, so that all have one size; mask 0/1/255 by the centre of each cell."""
+    size = (SIDE, SIDE)
+    mask = np.where(sample.mask == IGNORE, IGNORE, sample.mask == positive).astype(np.uint8)
+    image = Image.fromarray(sample.image).resize(size, Image.Resampling.BOX)
+    small = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
+    return replace(sample, image=np.asarray(image), mask=np.asarray(small), split="")
+
+
+BASES = {
+    base.name: base
+    for base in (
+        Base("fire", partial(planted, "fire"), 120, fitted=True),
+        Base("texture", partial(planted, "texture"), 160, fitted=True),
+        Base("geometry", partial(planted, "geometry"), 200, fitted=False),
+        Base("context", partial(planted, "context"), 260, fitted=False),
+        Base("human", partial(real, "human", 1), 160, fitted=True),
+        Base("fire_video", partial(real, "fire_video", 1), 160, fitted=False),
+        Base("bubil_cells", partial(real, "bubil_cells", 1), 160, fitted=False),
+    )
+}
+
+
+@cache
+def world(name: str) -> World:
+    """The world of a base, made once."""
+    return BASES[name].make()

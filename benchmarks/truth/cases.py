@@ -1,0 +1,222 @@
+"""The cases: a base, a cause at one of two strengths, and the run of the user who is stuck on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmarks.truth import plants
+from benchmarks.truth.bases import BASES, SIDE, World, world
+from unplateau.types import Sample
+
+Samples = Sequence[Sample]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the user trained and how; what is not named here is the default recipe of a diagnosis.
+
+    `threshold` None = the best on validation. `metric` is what the user reports as "IoU".
+    """
+
+    extractor: str = "unet"
+    decoder: str = "linear"
+    size: int = SIDE
+    steps: int = 160
+    dice: float = 1.0
+    class_weights: str = "none"
+    frozen: bool = False
+    threshold: float | None = None
+    metric: str = "iou"
+
+
+@dataclass(frozen=True)
+class Case:
+    """`train` and `val` as the user has them, and the user's setup. `plant` "healthy" = nothing was put in."""
+
+    base: str
+    plant: str
+    strength: int
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    setup: Setup
+
+    @property
+    def name(self) -> str:
+        """A name for files and tables."""
+        return f"{self.base}-{self.plant}-{self.strength}"
+
+
+Plant = Callable[[World, Setup, int, np.random.Generator], tuple[Samples, Samples, Setup]]
+"""Clean world, healthy setup, strength 0 or 1: what the user has."""
+
+
+def make_case(base: str, plant: str, strength: int) -> Case:
+    """The case of that name; the same name, the same case."""
+    clean, healthy = world(base), Setup(steps=BASES[base].steps)
+    seed = [sum(map(ord, f"{base} {plant}")), strength]
+    train, val, setup = PLANTS[plant](clean, healthy, strength, np.random.default_rng(seed))
+    return Case(base, plant, strength, _split(train, "train"), _split(val, "val"), setup)
+
+
+def planted_train(base: str, plant: str, strength: int, train: Samples) -> tuple[Sample, ...]:
+    """Other clean training samples with the same cause put in: what more of the user's data would be."""
+    clean, healthy = world(base), Setup(steps=BASES[base].steps)
+    seed = [1 + sum(map(ord, f"{base} {plant}")), strength]
+    more, _, _ = PLANTS[plant](replace(clean, train=tuple(train)), healthy, strength, np.random.default_rng(seed))
+    return _split(more, "train")
+
+
+def _split(samples: Samples, split: str) -> tuple[Sample, ...]:
+    """Under names of their own, each its own group where the base has no larger ones."""
+    return tuple(
+        replace(each, name=f"{split}-{place:04d}", split=split, group=f"{split}-{each.group}")
+        for place, each in enumerate(samples)
+    )
+
+
+# ---- the plants ----------------------------------------------------------------------------------------------
+
+
+def _healthy(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    return w.train, w.val, s
+
+
+def _shifted(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    rows, columns = ((2, -2), (4, 3))[k]
+    return plants.shifted(w.train, rows, columns), plants.shifted(w.val, rows, columns), s
+
+
+def _encoding(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    damage = (lambda part: plants.smoothed(part, 0.5), lambda part: plants.compressed(part, 50))[k]
+    return damage(w.train), damage(w.val), s
+
+
+def _misnumbered(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    share = (0.3, 0.5)[k]
+    return plants.misnumbered(w.train, share, 1, rng), plants.misnumbered(w.val, share, 1, rng), s
+
+
+def _leak(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    return w.train, plants.leaked(w.train, w.val, (0.3, 0.7)[k], rng), s
+
+
+def _metric(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    return w.train, w.val, replace(s, metric=("mean with background", "pixel accuracy")[k])
+
+
+def _threshold(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    return w.train, w.val, replace(s, threshold=(0.98, 0.02)[k])
+
+
+def _short(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    return w.train, w.val, replace(s, steps=round(s.steps * (0.25, 0.15)[k]))
+
+
+def _imbalance(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    """Cross-entropy alone, read at 0.5; the stronger one on half of the steps, where it shows most."""
+    return w.train, w.val, replace(s, dice=0.0, threshold=0.5, steps=s.steps if k == 0 else s.steps // 2)
+
+
+def _tenth(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    return w.train[: max(6, round(len(w.train) * (0.2, 0.1)[k]))], w.val, s
+
+
+def _repeated(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    return plants.repeated(w.train, max(5, round(len(w.train) * (0.2, 0.1)[k])), rng), w.val, s
+
+
+def _domain(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    return plants.tinted(w.train, (0.7, 1.2)[k], rng), w.val, s
+
+
+def _omitted(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    share = (0.3, 0.5)[k]
+    return plants.omitted(w.train, share, 1, rng), plants.omitted(w.val, share, 1, rng), s
+
+
+def _jittered(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    pixels = (2.0, 3.5)[k]
+    return plants.jittered(w.train, pixels, 1, rng), plants.jittered(w.val, pixels, 1, rng), s
+
+
+def _swapped(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    share = (0.25, 0.5)[k]
+    return plants.swapped(w.train, share, rng), plants.swapped(w.val, share, rng), s
+
+
+def _coarse(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    return w.train, w.val, replace(s, size=(32, 24)[k])
+
+
+def _decoder(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    return w.train, w.val, replace(s, extractor=("timm/resnet18:2", "timm/resnet18:3")[k])
+
+
+def _small(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    return w.train, w.val, replace(s, extractor=("unet-3", "unet-1")[k])
+
+
+def _short_sighted(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    return w.train, w.val, replace(s, extractor=("reach-9", "reach-5")[k])
+
+
+PLANTS: dict[str, Plant] = {
+    "healthy": _healthy,
+    "shifted": _shifted,
+    "encoding": _encoding,
+    "misnumbered": _misnumbered,
+    "leak": _leak,
+    "metric": _metric,
+    "threshold": _threshold,
+    "cut-short": _short,
+    "imbalance": _imbalance,
+    "tenth": _tenth,
+    "near-duplicates": _repeated,
+    "domain": _domain,
+    "omitted": _omitted,
+    "jittered": _jittered,
+    "swapped": _swapped,
+    "coarse": _coarse,
+    "weak-decoder": _decoder,
+    "small-extractor": _small,
+    "short-reach": _short_sighted,
+}
+
+QUICK = (
+    *((base, "healthy", 0) for base in ("fire", "texture", "geometry", "human")),
+    ("texture", "shifted", 1),
+    ("geometry", "shifted", 0),
+    ("fire", "encoding", 0),
+    ("geometry", "encoding", 1),
+    ("geometry", "misnumbered", 1),
+    ("fire", "misnumbered", 1),
+    ("geometry", "leak", 1),
+    ("fire", "metric", 0),
+    ("geometry", "threshold", 0),
+    ("human", "threshold", 1),
+    ("geometry", "cut-short", 1),
+    ("texture", "cut-short", 1),
+    ("geometry", "tenth", 1),
+    ("texture", "near-duplicates", 1),
+    ("geometry", "near-duplicates", 1),
+    ("texture", "domain", 1),
+    ("geometry", "omitted", 1),
+    ("texture", "swapped", 1),
+    ("geometry", "jittered", 1),
+    ("geometry", "coarse", 1),
+    ("geometry", "weak-decoder", 1),
+    ("geometry", "small-extractor", 1),
+    ("geometry", "short-reach", 0),
+    ("context", "short-reach", 0),
+)
+"""At least 24 cases over at least 12 plants."""
+
+FULL = tuple(
+    (base, plant, strength)
+    for base in BASES
+    for plant in PLANTS
+    for strength in ((0,) if plant == "healthy" else (0, 1))
+)

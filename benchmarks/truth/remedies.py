@@ -1,0 +1,125 @@
+"""Every remedy applied for real: what of a case changes, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from benchmarks.truth.bases import DATA, world
+from benchmarks.truth.cases import Case, Setup, make_case, planted_train
+from unplateau.types import Sample
+
+CANDIDATE = DATA.parent / "weights" / "squeezenet1_1_imagenet_features.safetensors"
+"""The extractor trained elsewhere that the diagnosis of a real photograph may be given."""
+
+LABEL_PLANTS = ("shifted", "misnumbered", "omitted", "jittered", "swapped")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is trained: samples, and the setup."""
+
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    setup: Setup
+
+
+Remedy = Callable[[Case], Trial | None]
+"""The case with the remedy applied; None where it would change nothing, so that its gain is 0."""
+
+
+def as_is(case: Case) -> Trial:
+    """The case itself."""
+    return Trial(case.train, case.val, case.setup)
+
+
+def trials(case: Case) -> dict[str, Trial | None]:
+    """Each remedy of `REMEDIES` on a case."""
+    return {name: remedy(case) for name, remedy in REMEDIES.items()}
+
+
+def _clean_if(*wanted: str) -> Remedy:
+    """Clean masks and images, where one of these plants damaged them."""
+
+    def remedy(case: Case) -> Trial | None:
+        if case.plant not in wanted:
+            return None
+        healthy = make_case(case.base, "healthy", 0)
+        return Trial(healthy.train, healthy.val, case.setup)
+
+    return remedy
+
+
+def _more_data(case: Case) -> Trial | None:
+    clean = world(case.base)
+    train = planted_train(case.base, case.plant, case.strength, (*clean.train, *clean.extra))
+    return Trial(train, case.val, case.setup)
+
+
+def _setup(change: Callable[[Setup], Setup]) -> Remedy:
+    """The same data under another setup."""
+
+    def remedy(case: Case) -> Trial | None:
+        changed = change(case.setup)
+        return None if changed == case.setup else Trial(case.train, case.val, changed)
+
+    return remedy
+
+
+def _stronger_decoder(setup: Setup) -> Setup:
+    if setup.extractor.startswith("timm/resnet18"):
+        return replace(setup, extractor="resnet18", decoder="unet")
+    return replace(setup, decoder="conv")
+
+
+def _larger(setup: Setup) -> Setup:
+    """One and a half times the width, four times where it was narrow; the next ResNet."""
+    if setup.extractor.startswith("timm/resnet18"):
+        return replace(setup, extractor=setup.extractor.replace("18", "34"))
+    kind, *numbers = setup.extractor.split("-")
+    width = int(numbers[-1]) if (kind == "unet" and numbers) or len(numbers) == 2 else 16
+    wider = 4 * width if width < 8 else width + width // 2
+    reach = numbers[:1] if kind == "reach" else []
+    return replace(setup, extractor="-".join([kind, *reach, str(wider)]))
+
+
+def _more_context(setup: Setup) -> Setup:
+    return replace(setup, extractor="unet") if re.match("reach-", setup.extractor) else setup
+
+
+def _finer(setup: Setup) -> Setup:
+    native = Setup().size
+    return replace(setup, size=min(native, 2 * setup.size))
+
+
+def _richer(case: Case) -> Trial | None:
+    if case.base != "human" or not CANDIDATE.exists():
+        return None
+    return Trial(case.train, case.val, replace(case.setup, extractor=str(CANDIDATE), decoder="conv", frozen=True))
+
+
+REMEDIES: dict[str, Remedy] = {
+    "fix-shift": _clean_if("shifted"),
+    "fix-class-index": _clean_if("misnumbered"),
+    "fix-pairing": _clean_if("swapped"),
+    "fix-domain": _clean_if("domain"),
+    "relabel": _clean_if(*LABEL_PLANTS),
+    "move-threshold": _setup(lambda setup: replace(setup, threshold=None)),
+    "train-longer": _setup(lambda setup: replace(setup, steps=2 * setup.steps)),
+    "rebalance": _setup(lambda setup: replace(setup, dice=1.0, class_weights="auto")),
+    "more-data": _more_data,
+    "stronger-decoder": _setup(_stronger_decoder),
+    "larger-extractor": _setup(_larger),
+    "more-context": _setup(_more_context),
+    "finer-resolution": _setup(_finer),
+    "richer-pretraining": _richer,
+}
+"""Remedies that change a training or how it is read. More data is four times as much, longer is twice as long."""
+
+BY_CONSTRUCTION = {"encoding": "fix-encoding", "leak": "fix-leak", "metric": "fix-metric"}
+"""Plants after which no number can be trusted: the remedy is to repair the number, and no training tells its gain.
+
+Masks that are damaged are refused at the door. A leak and a wrong metric change what is reported, not the model: their
+true gain is what the reported number must move by to be honest.
+"""
