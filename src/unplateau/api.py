@@ -14,9 +14,10 @@ from unplateau.data.folder import list_images
 from unplateau.data.grid import SMALLEST
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
-from unplateau.diagnosis.diagnose import RECIPE, measure_all, train_all
+from unplateau.diagnosis.diagnose import RECIPE, Order, measure_all, train_all, train_given
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import draw_worst
+from unplateau.diagnosis.given import load_given
 from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import writable_folder, write_json
@@ -40,6 +41,7 @@ def diagnose(
     *,
     positive: Sequence[int] | None = None,
     extractor: str | Path | None = None,
+    model: str | Path | None = None,
     out: str | Path = "runs/diagnosis",
     baseline: str = "unet",
     size: int = 112,
@@ -56,6 +58,8 @@ def diagnose(
         data: a folder with `images/` and `masks/`, or any iterable of samples.
         positive: class ids that make the positive class; None = multi-class, or 1 when the masks hold 0 and 1.
         extractor: a pretrained candidate, by timm name or as a file; measured frozen against training from scratch.
+        model: a folder written by `train`: the model whose ceiling is in question, which is then not trained again but
+            scored where it was scored; `baseline`, `size`, `folds` and `limit` then do not matter.
         out: where the results go. What an interrupted run finished is there and is not computed again.
         baseline: the extractor whose ceiling is in question, trained from scratch: "unet", "reach-33", any timm name.
         size: long side of the working grid in pixels.
@@ -80,20 +84,18 @@ def diagnose(
     build_extractor(baseline)
     if extractor:
         build_extractor(extractor, pretrained=True)
+    given = load_given(Path(model)) if model else None
     folder = writable_folder(Path(out))
     source = open_data(data, colours=colours)
-    pictures = read_pictures(source, positive=positive, size=size, limit=limit, seed=seed)
-    run = train_all(
-        source,
-        pictures,
-        baseline=baseline,
-        candidate=str(extractor) if extractor else None,
-        recipe=replace(RECIPE, steps=steps),
-        folds=folds,
-        seed=seed,
-        cache=folder / CACHE,
-        told=told or _silent,
-    )
+    candidate = str(extractor) if extractor else None
+    order = Order(candidate, replace(RECIPE, steps=steps), seed, folder / CACHE, told or _silent)
+    if given is None:
+        pictures = read_pictures(source, positive=positive, size=size, limit=limit, seed=seed)
+        run = train_all(source, pictures, order, baseline=baseline, folds=folds)
+    else:
+        asked = positive or given.saved.task.positive or None
+        pictures = read_pictures(source, positive=asked, size=max(given.saved.size), seed=seed)
+        run = train_given(source, pictures, order, given)
     measured = measure_all(run)
     worst = draw_worst(run, folder)
     path = str(data) if isinstance(data, (str, Path)) else "samples"

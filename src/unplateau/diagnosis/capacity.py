@@ -8,8 +8,8 @@ from typing import final
 import numpy as np
 
 from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.run import Run
-from unplateau.measures.thresholds import best_threshold, mean_iou
+from unplateau.diagnosis.run import Run, counts_at
+from unplateau.measures.thresholds import mean_iou
 from unplateau.types import Finding, Verdict
 
 FITS = 0.10
@@ -44,9 +44,7 @@ class CapacityCheck(AbstractCheck[CapacityMeasured]):
         """The two scores."""
         seen = []
         for fitted in run.outcomes[run.plan.baseline]:
-            table, threshold = fitted.seen, best_threshold(fitted.inner)
-            counts = table.at(threshold) if run.binary and np.isfinite(threshold) else table.argmax
-            seen.append(mean_iou(counts))
+            seen.append(mean_iou(counts_at(fitted.seen, fitted.threshold)))
         return CapacityMeasured(float(np.mean(seen)), run.reading(run.plan.baseline).mean)
 
     def judge(self, measured: CapacityMeasured) -> Finding:

@@ -12,9 +12,10 @@ from unplateau.diagnosis.capacity import CapacityCheck, CapacityMeasured
 from unplateau.diagnosis.curve import CurveCheck, CurveMeasured
 from unplateau.diagnosis.data_scale import DataMeasured, DataScaleCheck
 from unplateau.diagnosis.fits import Fit, Fitted, Views, run_fits
+from unplateau.diagnosis.given import Given, answered, its_fold
 from unplateau.diagnosis.ladder import PRIOR, LadderCheck, LadderMeasured
 from unplateau.diagnosis.operating_point import OperatingMeasured, OperatingPointCheck
-from unplateau.diagnosis.plan import Plan, make_fits, make_plan
+from unplateau.diagnosis.plan import Plan, make_fits, make_given_fits, make_plan, with_given
 from unplateau.diagnosis.prior import position_scores
 from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured
 from unplateau.diagnosis.run import Run
@@ -58,28 +59,53 @@ class Measurements:
     findings: tuple[Finding, ...]
 
 
-def train_all(
-    source: AbstractSource,
-    pictures: Pictures,
-    *,
-    baseline: str,
-    candidate: str | None,
-    recipe: Recipe,
-    folds: int,
-    seed: int,
-    cache: Path,
-    told: Told,
-) -> Run:
-    """Everything a diagnosis trains, as a `Run`; what `cache` already holds is not trained again."""
-    parts = split(pictures, folds=folds, seed=seed)
+@dataclass(frozen=True)
+class Order:
+    """How a diagnosis trains: pretrained candidate, recipe of the ladder, seed, and where outcomes are kept.
+
+    What `cache` already holds is not trained again.
+    """
+
+    candidate: str | None
+    recipe: Recipe
+    seed: int
+    cache: Path
+    told: Told
+
+    @property
+    def untrained(self) -> str | None:
+        """The name of the candidate's network, without its weights."""
+        return build_extractor(self.candidate, pretrained=True).architecture if self.candidate else None
+
+
+def train_all(source: AbstractSource, pictures: Pictures, order: Order, *, baseline: str, folds: int) -> Run:
+    """Everything a diagnosis trains, as a `Run`."""
+    parts = split(pictures, folds=folds, seed=order.seed)
     refuse_no_inner(parts)
     diameter = object_diameter(pictures)
-    untrained = build_extractor(candidate, pretrained=True).architecture if candidate else None
-    plan = make_plan(diameter, pictures.size, baseline=baseline, candidate=candidate, untrained=untrained)
-    fits = make_fits(plan, pictures, parts, recipe, seed)
-    outcomes = _by_name(fits, run_fits(fits, _views(plan, pictures), cache, told))
+    plan = make_plan(diameter, pictures.size, baseline=baseline, candidate=order.candidate, untrained=order.untrained)
+    fits = make_fits(plan, pictures, parts, order.recipe, order.seed)
+    return Run(source, pictures, parts, diameter, plan, _train(fits, plan, pictures, parts, order), order.seed)
+
+
+def train_given(source: AbstractSource, pictures: Pictures, order: Order, given: Given) -> Run:
+    """As `train_all`, for a model that is already trained: on the images that it was trained and scored on."""
+    parts = its_fold(given, pictures)
+    diameter, decoder = object_diameter(pictures), given.saved.decoder
+    bare = make_plan(diameter, pictures.size, baseline="unet", candidate=order.candidate, untrained=order.untrained)
+    plan = with_given(bare, given.made, decoder)
+    fits = make_given_fits(plan, pictures, parts, order.recipe, given.made, order.seed)
+    outcomes = _train(fits, plan, pictures, parts, order)
+    outcomes[plan.baseline] = tuple(answered(given, pictures, fold) for fold in parts)
+    return Run(source, pictures, parts, diameter, plan, outcomes, order.seed, given.saved.reported)
+
+
+def _train(
+    fits: list[Fit], plan: Plan, pictures: Pictures, parts: tuple[Fold, ...], order: Order
+) -> dict[str, tuple[Fitted, ...]]:
+    outcomes = _by_name(fits, run_fits(fits, _views(plan, pictures), order.cache, order.told))
     outcomes[PRIOR] = tuple(position_scores(pictures, fold) for fold in parts)
-    return Run(source, pictures, parts, diameter, plan, outcomes, seed)
+    return outcomes
 
 
 def measure_all(run: Run) -> Measurements:

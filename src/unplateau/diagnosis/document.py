@@ -13,7 +13,7 @@ from unplateau.diagnosis.ladder import FAMILIES, PRIOR
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.verdict import find_remedies, say, scale_table
 from unplateau.files import plain
-from unplateau.measures.thresholds import best_threshold, iou, mean_over_classes
+from unplateau.measures.thresholds import iou, mean_over_classes
 from unplateau.types import Epoch, Interval
 
 LAYOUT = 1
@@ -70,7 +70,7 @@ def _baseline(run: Run) -> dict[str, Any]:
     sums = run.sums(run.plan.baseline)
     classes = iou(sums.sum((0, 1)))
     at_half = np.stack([run.resampler.sums(number, fitted.report.argmax) for number, fitted in enumerate(fits)])
-    thresholds = [best_threshold(fitted.inner) for fitted in fits]
+    thresholds = [fitted.threshold for fitted in fits]
     reading = run.reading(run.plan.baseline)
     return {
         "extractor": plan.extractor,

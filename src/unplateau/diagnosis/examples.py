@@ -13,7 +13,7 @@ from PIL import Image
 
 from unplateau.diagnosis.run import Run, decided
 from unplateau.files import write_bytes
-from unplateau.measures.thresholds import BINS, best_threshold, iou, mean_over_classes
+from unplateau.measures.thresholds import BINS, iou, mean_over_classes
 from unplateau.types import IGNORE
 
 COUNT, OF_ONE_GROUP = 8, 2
@@ -64,7 +64,7 @@ def _draw(run: Run, fold: int, place: int, value: float, folder: Path) -> Exampl
     index = run.folds[fold].report[place]
     fitted = run.outcomes[run.plan.baseline][fold]
     mask = run.pictures.masks[index].numpy()
-    threshold = best_threshold(fitted.inner) if run.binary else 0.0
+    threshold = fitted.threshold if run.binary else 0.0
     picture = overlay(
         run.pictures.images[index].numpy(), mask, _answer(fitted.maps[place]), threshold if run.binary else None
     )

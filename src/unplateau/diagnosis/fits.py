@@ -27,7 +27,7 @@ from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
-from unplateau.measures.thresholds import ScoreTable
+from unplateau.measures.thresholds import ScoreTable, best_threshold
 from unplateau.model import SegmentationModel
 from unplateau.progress import Told
 from unplateau.training.devices import keep_memory
@@ -73,6 +73,13 @@ class Fitted:
     seconds: float
     maps: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 1, 0, 0), np.uint8))
     """Answers (n, outputs, H, W) on `Fit.maps`: scores in steps of 1 / BINS."""
+    fixed: float | None = None
+    """The threshold that came with a model trained elsewhere; None = the inner part chooses."""
+
+    @property
+    def threshold(self) -> float:
+        """The threshold of a binary task that is in force; nan if none is defined."""
+        return best_threshold(self.inner) if self.fixed is None else self.fixed
 
 
 Views = dict[str, Pictures]

@@ -74,7 +74,7 @@ class OperatingPointCheck(AbstractCheck[OperatingMeasured]):
         return OperatingMeasured(
             thresholds=tuple(THRESHOLDS.tolist()),
             iou=tuple(iou_by_threshold(joined)[0].tolist()),
-            chosen=float(np.nanmean([best_threshold(fitted.inner) for fitted in fits])),
+            chosen=float(np.nanmean([fitted.threshold for fitted in fits])),
             best=best,
             regret=_regret(run, fixed),
             from_half=compare.difference(ours, fixed(0.5)),

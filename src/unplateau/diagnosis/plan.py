@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from unplateau.data.splits import nested
 from unplateau.data.transforms import NONE, Augmentation
 from unplateau.diagnosis.fits import Fit
+from unplateau.diagnosis.trials import Trial, make_trials
 from unplateau.extractors.bounded import plan_for, rung
 from unplateau.training.recipe import Recipe
+from unplateau.training.saved import Made
 from unplateau.types import Fold, Pictures, Size
 
 CONTEXT = "context"
@@ -56,11 +58,14 @@ class RungPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every rung, which of them is the baseline, and the shares of data at which the baseline is trained again."""
+    """Every rung, which of them is the baseline, and what the baseline is trained again with: shares of the data, and
+    the changes of `trials`.
+    """
 
     rungs: tuple[RungPlan, ...]
     baseline: str
     fractions: tuple[float, ...]
+    trials: tuple[Trial, ...] = ()
 
     def rung(self, name: str) -> RungPlan:
         """The rung of that name."""
@@ -85,6 +90,36 @@ def make_plan(
     decoder = "linear" if baseline.startswith(("reach-", "orderless-", "colour")) else "unet"
     rungs.append(RungPlan("baseline", "baseline", "baseline", _reach(baseline), baseline, decoder, cost=2.0))
     return Plan(tuple(rungs), "baseline", FRACTIONS)
+
+
+def with_given(bare: Plan, made: Made, decoder: str) -> Plan:
+    """The ladder of a plan, with a model that is already trained as the one in question."""
+    reach = _reach(made.extractor)
+    rung = RungPlan("baseline", "baseline", "baseline", reach, made.extractor, decoder, frozen=made.frozen, cost=2.0)
+    trials = make_trials(made.extractor, decoder, reach, made.recipe, frozen=made.frozen)
+    return Plan((*bare.rungs, rung), "baseline", FRACTIONS, trials)
+
+
+def make_given_fits(
+    plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: Recipe, made: Made, seed: int
+) -> list[Fit]:
+    """The ladder by `recipe`; the model in question on less, and with each trial, by its own recipe and seed."""
+    wanted = {rung.name for rung in plan.rungs if rung.kind != "baseline"}
+    ladder = [fit for fit in make_fits(plan, pictures, folds, recipe, seed) if fit.name in wanted]
+    own = [fit for fit in make_fits(plan, pictures, folds, made.recipe, made.seed) if fit.name not in wanted]
+    less = [fit for fit in own if fit.name != plan.baseline]
+    rung = plan.rung(plan.baseline)
+    tried = [
+        replace(
+            _fit(rung, trial.name, number, fold, trial.recipe, made.seed * 1000 + number),
+            extractor=trial.extractor,
+            decoder=trial.decoder,
+            pretrained=False,
+        )
+        for trial in plan.trials
+        for number, fold in enumerate(folds)
+    ]
+    return [*ladder, *less, *tried]
 
 
 def make_fits(plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: Recipe, seed: int) -> list[Fit]:

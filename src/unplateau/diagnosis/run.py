@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,7 +14,7 @@ from unplateau.diagnosis.choosing import choosing_units, prefer, unit_sums
 from unplateau.diagnosis.fits import Fitted
 from unplateau.diagnosis.plan import Plan, mapped
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
-from unplateau.measures.thresholds import Counts, ScoreTable, best_threshold, iou, mean_iou, mean_over_classes
+from unplateau.measures.thresholds import Counts, ScoreTable, iou, mean_iou, mean_over_classes
 from unplateau.types import Fold, Interval, Pictures
 
 Sums = NDArray[np.float64]
@@ -22,7 +23,10 @@ Sums = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Run:
-    """The data, its folds, and the outcome of each fit: `outcomes[name]` holds one for each fold."""
+    """The data, its folds, and the outcome of each fit: `outcomes[name]` holds one for each fold.
+
+    `reported` is the IoU that a model trained elsewhere is said to have; nan when nothing was said.
+    """
 
     source: AbstractSource
     pictures: Pictures
@@ -31,6 +35,7 @@ class Run:
     plan: Plan
     outcomes: dict[str, tuple[Fitted, ...]]
     seed: int
+    reported: float = math.nan
     _sums: dict[str, Sums] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -81,8 +86,8 @@ class Run:
 
     def _preferred(self, names: tuple[str, ...], number: int) -> int:
         units = choosing_units([self.pictures.groups[index] for index in self.folds[number].inner])
-        tables = [self.outcomes[name][number].inner for name in names]
-        return prefer(np.stack([unit_sums(_decided(table, table), units) for table in tables]))
+        fits = [self.outcomes[name][number] for name in names]
+        return prefer(np.stack([unit_sums(counts_at(fit.inner, fit.threshold), units) for fit in fits]))
 
 
 @dataclass(frozen=True)
@@ -139,12 +144,12 @@ class Resampler:
 
 
 def decided(fitted: Fitted) -> Counts:
-    """Counts on the report part at the threshold of the inner part (argmax for many classes)."""
-    return _decided(fitted.report, fitted.inner)
+    """Counts on the report part at the threshold in force (argmax for many classes)."""
+    return counts_at(fitted.report, fitted.threshold)
 
 
-def _decided(table: ScoreTable, chooser: ScoreTable) -> Counts:
+def counts_at(table: ScoreTable, threshold: float) -> Counts:
+    """Counts (N, C, 3) of a table at a threshold, 0.5 where it is nan; argmax for many classes."""
     if table.argmax.shape[1] > 1:
         return table.argmax
-    threshold = best_threshold(chooser)
     return table.at(threshold if np.isfinite(threshold) else 0.5)

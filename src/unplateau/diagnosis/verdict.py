@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from unplateau.diagnosis.diagnose import Measurements
 from unplateau.diagnosis.plan import CANDIDATE, UNTRAINED
 from unplateau.diagnosis.run import Run
+from unplateau.diagnosis.trials import Trial
 from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
 
 WORTH = 0.01
@@ -37,11 +38,12 @@ def find_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
     """What would lift the IoU, best first. A gain that is surely nothing, or below `WORTH`, is left out."""
     candidates = [
         _richer_pretraining(measured),
-        _more_context(run, measured),
+        None if run.plan.trials else _more_context(run, measured),
         _more_data(measured),
         _train_longer(measured),
         _move_threshold(measured),
         _finer_resolution(run, measured),
+        *(_tried(run, trial) for trial in run.plan.trials),
     ]
     return rank([remedy for remedy in candidates if remedy and worth_listing(remedy.gain)])
 
@@ -137,6 +139,17 @@ def _finer_resolution(run: Run, measured: Measurements) -> Remedy | None:
         f"on twice the grid {resolution.finer:.3f}."
     )
     return Remedy("finer-resolution", resolution.gain, "more compute", (evidence,))
+
+
+def _tried(run: Run, trial: Trial) -> Remedy:
+    gain = run.resampler.difference(run.sums(trial.name), run.sums(run.plan.baseline))
+    baseline = run.plan.rung(run.plan.baseline)
+    pieces = f"{trial.extractor} with decoder {trial.decoder}"
+    if (trial.extractor, trial.decoder) == (baseline.extractor, baseline.decoder):
+        pieces = f"the same pieces with class weights {trial.recipe.class_weights!r} and a Dice term"
+    evidence = f"Trained once so: {pieces} scores {run.reading(trial.name):.3f}, the model in question "
+    evidence += f"{run.reading(run.plan.baseline):.3f}."
+    return Remedy(trial.remedy, gain, "one training run", (evidence,))
 
 
 def _why(measured: Measurements) -> str:

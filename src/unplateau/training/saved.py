@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from unplateau.data.transforms import Augmentation
 from unplateau.decoders.catalogue import build_decoder
 from unplateau.errors import PieceError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.frozen import FrozenExtractor
 from unplateau.files import plain, write_bytes, write_json
 from unplateau.model import SegmentationModel
+from unplateau.training.recipe import Recipe
 from unplateau.types import Size, Task
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
@@ -23,13 +26,28 @@ WEIGHTS, FACTS = "model.safetensors", "model.json"
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model with its task, the grid it was trained on, and the threshold of a binary task (nan otherwise)."""
+    """A model with its task, the grid it was trained on, and the threshold of a binary task (nan otherwise).
+
+    `made` says how it was trained, None when the file does not; `reported` is the IoU it was said to have.
+    """
 
     model: SegmentationModel
     task: Task
     decoder: str
     size: Size
     threshold: float
+    made: Made | None = None
+    reported: float = math.nan
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a model was trained: `extractor` as it was asked for, which may be a file of weights."""
+
+    extractor: str
+    frozen: bool
+    recipe: Recipe
+    seed: int
 
 
 def save_model(saved: SavedModel, folder: Path, facts: dict[str, Any]) -> None:
@@ -49,6 +67,7 @@ def save_model(saved: SavedModel, folder: Path, facts: dict[str, Any]) -> None:
         "task": plain(saved.task),
         "size": saved.size,
         "threshold": saved.threshold,
+        "made": plain(saved.made),
         **facts,
     }
     write_json(folder / FACTS, content)
@@ -79,14 +98,35 @@ def _described(facts: dict[str, Any], folder: Path) -> SavedModel:
         task = Task(*(tuple(facts["task"][name]) for name in ("positive", "classes", "names")))
         extractor = build_extractor(facts["extractor"])
         model = SegmentationModel(extractor, build_decoder(facts["decoder"], extractor.gives, task.outputs))
-        threshold = float("nan") if facts["threshold"] is None else float(facts["threshold"])
+        threshold = math.nan if facts["threshold"] is None else float(facts["threshold"])
         height, width = (int(side) for side in facts["size"])
-        return SavedModel(model, task, facts["decoder"], (height, width), threshold)
+        reported = facts.get("iou")
+        return SavedModel(
+            model,
+            task,
+            facts["decoder"],
+            (height, width),
+            threshold,
+            _made(facts["made"]) if facts.get("made") else None,
+            math.nan if reported is None else float(reported),
+        )
     except (KeyError, TypeError, ValueError, AttributeError, PieceError) as error:
         raise PieceError(
             f"{str(folder / FACTS)!r} must describe a model as `train` wrote it; it lacks or damages "
             f"{str(error).rstrip('.?')}. Train again."
         ) from error
+
+
+def _made(values: dict[str, Any]) -> Made:
+    """How it was trained, from plain JSON, in which every tuple has become a list."""
+    recipe = {name: _tuple(value) for name, value in values["recipe"].items()}
+    augmentation = {name: _tuple(value) for name, value in values["recipe"]["augmentation"].items()}
+    recipe["augmentation"] = Augmentation(**augmentation)
+    return Made(str(values["extractor"]), bool(values["frozen"]), Recipe(**recipe), int(values["seed"]))
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _facts(folder: Path) -> dict[str, Any]:

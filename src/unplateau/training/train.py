@@ -11,6 +11,7 @@ import torch
 
 from unplateau.data.splits import refuse_no_inner, split
 from unplateau.decoders.catalogue import build_decoder
+from unplateau.errors import PieceError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
@@ -18,12 +19,13 @@ from unplateau.measures.thresholds import Counts, ScoreTable, best_threshold, me
 from unplateau.model import SegmentationModel
 from unplateau.training.loop import Trained, finetune
 from unplateau.training.recipe import Recipe
-from unplateau.training.saved import SavedModel, save_model
+from unplateau.training.saved import Made, SavedModel, save_model
 from unplateau.training.scoring import score
 from unplateau.types import Epoch, Fold, Pictures
 
 LOG = "log.csv"
 STATE = "state"
+CLASS = "class_iou_"
 
 
 def train_model(
@@ -60,7 +62,8 @@ def train_model(
         "threshold": threshold,
     }
     save_log(trained, folder / LOG)
-    save_model(SavedModel(trained.model, pictures.task, decoder, pictures.size, threshold), folder, facts)
+    made = Made(extractor, frozen, recipe, seed)
+    save_model(SavedModel(trained.model, pictures.task, decoder, pictures.size, threshold, made), folder, facts)
     return facts
 
 
@@ -96,6 +99,25 @@ def save_log(trained: Trained, path: Path) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
+def read_log(path: Path) -> tuple[Epoch, ...]:
+    """The record that `save_log` wrote.
+
+    Raises:
+        PieceError: there is none, or it cannot be read as one.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return tuple(_epoch(row) for row in csv.DictReader(file))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise PieceError(f"{str(path)!r} must be the log that `train` wrote; {error}. Train again.") from error
+
+
+def _epoch(row: dict[str, str]) -> Epoch:
+    classes = tuple(float(value) for name, value in row.items() if name.startswith(CLASS))
+    numbers = {name: float(value) for name, value in row.items() if not name.startswith(CLASS) and name != "step"}
+    return Epoch(step=int(row["step"]), class_iou=classes, **numbers)
+
+
 def _row(epoch: Epoch) -> dict[str, float]:
     numbers = {name: value for name, value in vars(epoch).items() if name != "class_iou"}
-    return {**numbers, **{f"class_iou_{place}": value for place, value in enumerate(epoch.class_iou)}}
+    return {**numbers, **{f"{CLASS}{place}": value for place, value in enumerate(epoch.class_iou)}}

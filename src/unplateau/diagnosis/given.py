@@ -1,0 +1,73 @@
+"""The model in question when it is already trained: it answers, and is not trained again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from unplateau.data.splits import refuse_no_inner, split
+from unplateau.diagnosis.fits import SEEN, Fitted, spread
+from unplateau.diagnosis.plan import mapped
+from unplateau.errors import PieceError
+from unplateau.training.recipe import Recipe
+from unplateau.training.saved import Made, SavedModel, load_model
+from unplateau.training.scoring import answers, score
+from unplateau.training.train import LOG, read_log
+from unplateau.types import Epoch, Fold, Pictures
+
+
+@dataclass(frozen=True)
+class Given:
+    """A model as `train` left it: weights, how it was made, and the record of its training."""
+
+    saved: SavedModel
+    made: Made
+    epochs: tuple[Epoch, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it was trained."""
+        return self.made.recipe
+
+
+def load_given(folder: Path) -> Given:
+    """The model in a folder that `train` wrote.
+
+    Raises:
+        PieceError: no model there, a damaged one, or one that does not say how it was trained.
+    """
+    saved = load_model(folder)
+    if saved.made is None:
+        raise PieceError(f"`model` must say how it was trained; {str(folder)!r} does not. Train it again.")
+    return Given(saved, saved.made, read_log(folder / LOG))
+
+
+def its_fold(given: Given, pictures: Pictures) -> tuple[Fold, ...]:
+    """The one fold that the model was trained on: the same data and seed are divided the same way.
+
+    Raises:
+        DataError: the data cannot be divided.
+        PieceError: the data are of another task than the model.
+    """
+    if pictures.task.positive != given.saved.task.positive or pictures.task.outputs != given.saved.task.outputs:
+        raise PieceError(
+            f"`model` must be of the same classes as the data; it knows {given.saved.task.names}, the data are "
+            f"{pictures.task.names}. Give the `positive` that it was trained with."
+        )
+    fold = split(pictures, seed=given.made.seed)[:1]
+    refuse_no_inner(fold)
+    return fold
+
+
+def answered(given: Given, pictures: Pictures, fold: Fold) -> Fitted:
+    """What the model answers, in the form of a training's outcome, at the threshold it came with."""
+    model = given.saved.model
+    return Fitted(
+        inner=score(model, pictures, fold.inner),
+        report=score(model, pictures, fold.report),
+        seen=score(model, pictures, spread(fold.fit, SEEN)),
+        epochs=given.epochs,
+        seconds=0.0,
+        maps=answers(model, pictures, mapped((fold,), 0, len(pictures))),
+        fixed=given.saved.threshold if pictures.task.binary else None,
+    )

@@ -1,0 +1,76 @@
+"""Remedies that are tried for real: the model in question trained once more with one thing changed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from unplateau.training.recipe import Recipe
+
+LARGER = {
+    "resnet18": "resnet34",
+    "resnet34": "resnet50",
+    "convnext_atto": "convnext_tiny",
+    "mobilenetv3_small_100": "resnet18",
+}
+"""The next size of networks that come in sizes."""
+
+NARROW = 8
+"""Channels at full size below which a rung is widened fourfold, else by half: a step that can be seen."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One change: the remedy's name, the pieces and the recipe to train with, and the time beside the baseline's."""
+
+    remedy: str
+    extractor: str
+    decoder: str
+    recipe: Recipe
+    cost: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What its fits are called."""
+        return f"trial {self.remedy}"
+
+
+def make_trials(extractor: str, decoder: str, reach: float, recipe: Recipe, *, frozen: bool) -> tuple[Trial, ...]:
+    """Every remedy that changes these pieces or this recipe at all."""
+    trials = [Trial("rebalance", extractor, decoder, rebalanced(recipe))]
+    if recipe == trials[0].recipe:
+        trials = []
+    trials.append(Trial("stronger-decoder", *stronger(extractor, decoder), recipe))
+    if not frozen and (next_size := larger(extractor)):
+        trials.append(Trial("larger-extractor", next_size, decoder, recipe, cost=2.0))
+    if math.isfinite(reach):
+        trials.append(Trial("more-context", "unet", decoder, recipe))
+    return tuple(trials)
+
+
+def rebalanced(recipe: Recipe) -> Recipe:
+    """The recipe with the rare class given its due: weights by frequency, and the overlap in the loss."""
+    weights = "auto" if recipe.class_weights == "none" else recipe.class_weights
+    return replace(recipe, dice=max(recipe.dice, 1.0), class_weights=weights)
+
+
+def stronger(extractor: str, decoder: str) -> tuple[str, str]:
+    """The pieces with a decoder that can do more: skips from finer maps where there are some, else convolutions."""
+    network, _, level = extractor.partition(":")
+    if extractor.startswith("timm/") and level.isdecimal() and int(level) > 0:
+        return f"{network}:{','.join(map(str, range(int(level) + 1)))}", "unet"
+    return extractor, "unet" if decoder == "conv" else "conv"
+
+
+def larger(extractor: str) -> str | None:
+    """The same kind of extractor in the next size; None where there is no such name."""
+    kind, *parts = extractor.split("-")
+    if kind in ("unet", "reach") and all(part.isdecimal() for part in parts):
+        fixed = 1 if kind == "reach" else 0
+        width = int(parts[fixed]) if len(parts) > fixed else 16
+        return "-".join([kind, *parts[:fixed], str(4 * width if width < NARROW else width + width // 2)])
+    network, colon, levels = extractor.removeprefix("timm/").partition(":")
+    if network not in LARGER:
+        return None
+    prefix = "timm/" if extractor.startswith("timm/") else ""
+    return f"{prefix}{LARGER[network]}{colon}{levels}"

@@ -1,0 +1,106 @@
+"""A model that is already trained is diagnosed as it is: on its own images, at its own threshold, untouched."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from conftest import write_pairs
+from unplateau import api
+from unplateau.diagnosis.trials import larger, make_trials, stronger
+from unplateau.errors import PieceError, UnplateauError
+from unplateau.extractors.catalogue import build_extractor
+from unplateau.training.recipe import Recipe
+from unplateau.training.saved import load_model
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, float]]:
+    folder = tmp_path_factory.mktemp("given")
+    data = write_pairs(folder / "data", count=16)
+    facts = api.train(data, positive=[1], extractor="reach-9", out=folder / "model", size=32, steps=12)
+    return data, folder / "model", facts
+
+
+def copied(model: Path, to: Path, **changed: object) -> Path:
+    to.mkdir()
+    for path in model.iterdir():
+        if path.is_file():
+            (to / path.name).write_bytes(path.read_bytes())
+    facts = json.loads((to / "model.json").read_text())
+    (to / "model.json").write_text(json.dumps({**facts, **changed}))
+    return to
+
+
+def test_a_given_model_is_scored_where_it_was_scored_at_its_own_threshold(trained, tmp_path):
+    data, model, facts = trained
+    said = api.diagnose(data, model=model, steps=4, out=tmp_path / "out")
+    assert said["baseline"]["iou"] == pytest.approx(facts["iou"], abs=1e-6)
+    assert said["baseline"]["threshold"] == pytest.approx(facts["threshold"])
+    assert said["baseline"]["extractor"] == "reach-9"
+    assert not list((tmp_path / "out" / "fits").glob("baseline-*"))
+    assert list((tmp_path / "out" / "fits").glob("trial more-context-*"))
+
+
+def test_a_saved_model_says_how_it_was_made(trained):
+    saved = load_model(trained[1])
+    assert saved.made is not None
+    assert saved.made.recipe == Recipe(steps=12)
+    assert (saved.made.extractor, saved.made.frozen, saved.made.seed) == ("reach-9", False, 0)
+    assert saved.reported == pytest.approx(trained[2]["iou"])
+
+
+def test_a_model_of_other_classes_is_refused(trained, tmp_path):
+    data, model, _ = trained
+    with pytest.raises(PieceError, match="same classes"):
+        api.diagnose(data, positive=[0], model=model, out=tmp_path / "out")
+
+
+def test_a_model_that_does_not_say_how_it_was_made_is_refused(trained, tmp_path):
+    data, model, _ = trained
+    with pytest.raises(PieceError, match="how it was trained"):
+        api.diagnose(data, model=copied(model, tmp_path / "model", made=None), out=tmp_path / "out")
+
+
+def test_a_model_without_its_log_is_refused(trained, tmp_path):
+    data, model, _ = trained
+    bare = copied(model, tmp_path / "model")
+    (bare / "log.csv").unlink()
+    with pytest.raises(UnplateauError, match="log"):
+        api.diagnose(data, model=bare, out=tmp_path / "out")
+
+
+# ---- trials --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["unet", "unet-4", "reach-9", "reach-9-8", "resnet18", "timm/resnet18:2"])
+def test_the_next_size_is_an_extractor_with_more_parameters_and_the_same_reach(name):
+    below, above = (build_extractor(each) for each in (name, larger(name) or ""))
+    count = [sum(weight.numel() for weight in each.parameters()) for each in (below, above)]
+    assert count[1] > 1.5 * count[0]
+    assert above.reach == below.reach
+
+
+def test_what_comes_in_one_size_has_no_next_one():
+    assert larger("colour") is None
+    assert larger("runs/my-weights.safetensors") is None
+
+
+def test_a_single_level_gets_the_finer_ones_and_a_decoder_that_reads_them():
+    assert stronger("timm/resnet18:2", "linear") == ("timm/resnet18:0,1,2", "unet")
+    assert stronger("unet", "linear") == ("unet", "conv")
+    assert stronger("resnet18", "conv") == ("resnet18", "unet")
+
+
+def test_only_what_changes_something_is_tried():
+    names = {
+        trial.remedy for trial in make_trials("unet", "linear", math.inf, Recipe(class_weights="auto"), frozen=False)
+    }
+    assert names == {"stronger-decoder", "larger-extractor"}
+    names = {trial.remedy for trial in make_trials("reach-9", "linear", 9, Recipe(), frozen=False)}
+    assert names == {"rebalance", "stronger-decoder", "larger-extractor", "more-context"}
+    names = {trial.remedy for trial in make_trials("resnet18", "linear", math.inf, Recipe(), frozen=True)}
+    assert names == {"rebalance", "stronger-decoder"}
