@@ -9,7 +9,7 @@ import numpy as np
 from unplateau.data.balance import positive_share
 from unplateau.diagnosis.diagnose import Measurements, folds_said
 from unplateau.diagnosis.examples import Example
-from unplateau.diagnosis.ladder import FAMILIES, PRIOR
+from unplateau.diagnosis.ladder import EITHER, FAMILIES, PRIOR
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.verdict import find_remedies, say, scale_table
 from unplateau.files import plain
@@ -108,8 +108,8 @@ def _waterfall(run: Run, measured: Measurements) -> list[dict[str, Any]]:
     """From 0 to 1: position, the families, then what is missing, as far as it can be named."""
     ladder = measured.ladder
     prior = run.reading(PRIOR)
-    steps = [("position", prior, "family"), *((name, ladder.gains[name], "family") for name in FAMILIES)]
-    reached = prior.mean + sum(ladder.gains[name].mean for name in FAMILIES)
+    steps = [("position", prior, "family"), *((name, ladder.gains[name], "family") for name in (EITHER, *FAMILIES))]
+    reached = prior.mean + sum(gain.mean for gain in ladder.gains.values())
     missing = 1 - reached
     resolution = _capped(_complement(measured.resolution.by_stride[1]), missing)
     data = _capped(measured.data.gains["4x"], missing - resolution.mean)

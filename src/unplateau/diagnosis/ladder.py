@@ -16,6 +16,9 @@ from unplateau.types import Finding, Interval, Rung, Verdict
 
 PRIOR = "prior"
 FAMILIES = ("textural", "geometric", "semantic")
+EITHER = "texture or shape alike"
+NEEDED = 0.02
+"""IoU below which what all families together are needed for is noise: two seeds differ by as much."""
 LOCAL_SHARE = 0.95
 """A task is local when rungs of at most half an object attain this share of the best rung."""
 
@@ -24,7 +27,8 @@ LOCAL_SHARE = 0.95
 class LadderMeasured:
     """The rungs from least to most that may be seen, then the controls; what the families add; two comparisons.
 
-    `families` are shares of what the best rung gains over position alone; `gains` the same in IoU.
+    `gains` are what is lost without each family, and what either texture or shape could give (`EITHER`); `families`
+    are the shares of the former.
     `local` is the best rung of reach up to half an object, `local_to_context` the step from it to the best rung
     trained from scratch, `pretraining` the step from that one to the candidate (None without a candidate), and
     `baseline_shortfall` what the best model that sees less than the baseline scores more than it.
@@ -50,8 +54,9 @@ class LadderCheck(AbstractCheck[LadderMeasured]):
         ordered structure up to a multiple of the object's size, the whole image, and, with a candidate, on a frozen
         pretrained extractor; a contour map is the control for shape without appearance. Each threshold is chosen on
         inner images. "Attainable" up to a rung is what the rung that the inner images prefer scores on others.
-        Texture and shape overlap, so each is credited with the mean of what it adds alone and what it adds to the
-        other (the Shapley value of two players); context and pretraining get what they add to both.
+        A family's demand is what is lost without it: texture by what the outlines alone fall short of both, shape by
+        what colour and orderless texture fall short of both, context and pretraining by what they add to both. What
+        either texture or shape could give alone needs neither.
 
     Why it matters: an extractor that lacks the family that decides cannot be helped by losses, sampling or longer
         training.
@@ -61,8 +66,8 @@ class LadderCheck(AbstractCheck[LadderMeasured]):
 
     What to do next: take the extractor with the reach, or the pretraining, of the rung that gains most.
 
-    Reference: bounded reach, Brendel and Bethge, arXiv 1904.00760; Shapley value, Contributions to the Theory of
-        Games II, 1953.
+    Reference: bounded reach, Brendel and Bethge, arXiv 1904.00760; dropping a group of features and retraining,
+        Lei et al., arXiv 1604.04173.
     """
 
     def measure(self, run: Run) -> LadderMeasured:
@@ -81,7 +86,7 @@ class LadderCheck(AbstractCheck[LadderMeasured]):
         compare = run.resampler
         return LadderMeasured(
             rungs=_rungs(run),
-            families=_shares(gains),
+            families=_shares({family: gains[family] for family in FAMILIES}),
             gains={family: _interval(values) for family, values in gains.items()},
             local=compare.interval(local),
             attainable=compare.interval(best),
@@ -95,12 +100,12 @@ class LadderCheck(AbstractCheck[LadderMeasured]):
     def judge(self, measured: LadderMeasured) -> Finding:
         """Name the deciding family, or say that the shares overlap or that there is nothing to share."""
         if not any(np.isfinite(share.mean) for share in measured.families.values()):
-            claim = "No rung scores more than position alone, so no family can be said to decide."
+            claim = "Nothing is lost without any one family: none can be said to decide."
             return Finding("ladder", Verdict.UNDETERMINED, claim, measured={"families": measured.families})
         first, second = sorted(measured.families, key=lambda name: -measured.families[name].mean)[:2]
         clear = measured.families[first].low > measured.families[second].high
         share = measured.families[first]
-        claim = f"Of the IoU that can be had here, the {first} family decides most ({share.mean:.0%}"
+        claim = f"Of the IoU that needs one family, the {first} family decides most ({share.mean:.0%}"
         claim += f", 90 % interval {share.low:.0%} to {share.high:.0%})."
         if measured.local_share.mean >= LOCAL_SHARE:
             claim += f" What lies within half an object attains {measured.local_share.mean:.0%} of the best."
@@ -113,7 +118,11 @@ class LadderCheck(AbstractCheck[LadderMeasured]):
 
 
 def family_draws(run: Run) -> dict[str, tuple[float, NDArray[np.float64]]]:
-    """IoU that each family adds, as (measured, draws); they sum to the best rung minus position alone."""
+    """IoU that is lost without each family, as (measured, draws), and what either texture or shape could give alone.
+
+    The four sum to the best rung minus position alone. `EITHER` is negative where texture and shape are of use only
+    together, so that each alone costs all of it.
+    """
     plans = run.plan.rungs
     texture = [PRIOR, *(rung.name for rung in plans if rung.family == "textural")]
     near = [rung.name for rung in plans if rung.kind == "rung" and rung.reach <= OBJECT * max(run.diameter, 2)]
@@ -127,16 +136,21 @@ def family_draws(run: Run) -> dict[str, tuple[float, NDArray[np.float64]]]:
     }
     values = {name: _value(run, _best(run, list(dict.fromkeys(members)))) for name, members in coalitions.items()}
 
-    def half_of(first: str, second: str, third: str, fourth: str) -> tuple[float, Draws]:
-        parts = [values[name] for name in (first, second, third, fourth)]
-        means, draws = [part[0] for part in parts], [part[1] for part in parts]
-        return (means[0] - means[1] + means[2] - means[3]) / 2, (draws[0] - draws[1] + draws[2] - draws[3]) / 2
+    def lost(without: str, of: str) -> tuple[float, Draws]:
+        (high, high_draws), (low, low_draws) = values[of], values[without]
+        return high - low, high_draws - low_draws
 
     return {
-        "textural": half_of("texture", "none", "both", "shape"),
-        "geometric": half_of("shape", "none", "both", "texture"),
-        "semantic": (values["all"][0] - values["both"][0], values["all"][1] - values["both"][1]),
+        "textural": lost("shape", "both"),
+        "geometric": lost("texture", "both"),
+        "semantic": lost("both", "all"),
+        EITHER: _rest(lost("none", "all"), lost("shape", "both"), lost("texture", "both"), lost("both", "all")),
     }
+
+
+def _rest(whole: tuple[float, Draws], *parts: tuple[float, Draws]) -> tuple[float, Draws]:
+    """What is left of a value and its draws when some parts are taken away."""
+    return whole[0] - sum(part[0] for part in parts), whole[1] - np.sum([part[1] for part in parts], axis=0)
 
 
 def _best(run: Run, names: list[str]) -> Sums:
@@ -152,15 +166,13 @@ def _interval(value: tuple[float, Draws]) -> Interval:
 
 
 def _shares(gains: dict[str, tuple[float, Draws]]) -> dict[str, Interval]:
-    """Shares of the sum. A family that adds less than nothing has a negative share; it is shown as it is."""
+    """Shares of the sum, nan where no family is needed. One that adds less than nothing has a negative share."""
     total = sum(mean for mean, _ in gains.values())
     totals = np.sum([draws for _, draws in gains.values()], axis=0)
-    safe = np.where(np.abs(totals) < 1e-3, np.nan, totals)
-    whole = total if abs(total) >= 1e-3 else float("nan")
-    nothing = np.isnan(whole)
-    return {
-        family: interval(mean / whole, draws / (np.nan if nothing else safe)) for family, (mean, draws) in gains.items()
-    }
+    if total < NEEDED:
+        return {family: Interval(np.nan, np.nan, np.nan) for family in gains}
+    safe = np.where(totals < NEEDED / 2, np.nan, totals)
+    return {family: interval(mean / total, draws / safe) for family, (mean, draws) in gains.items()}
 
 
 def _ratio(run: Run, above: Sums, below: Sums) -> Interval:

@@ -156,10 +156,12 @@ def _why(measured: Measurements) -> str:
     """What the ladder says of the task, and of the baseline where a smaller view does better."""
     ladder = measured.ladder
     if not any(math.isfinite(share.mean) for share in ladder.families.values()):
-        return "where nothing was found that tells more than position alone"
+        return "where no single family of characteristics was found to decide"
     family = max(ladder.families, key=lambda name: ladder.families[name].mean)
     part = ladder.families[family].mean
-    share = f"where {family} evidence decides {f'{part:.0%} of' if part < ALL else 'nearly all of'} what can be had"
+    share = (
+        f"where {family} evidence decides {f'{part:.0%} of' if part < ALL else 'nearly all of'} what needs one family"
+    )
     shortfall = ladder.baseline_shortfall
     if shortfall.low > 0 and shortfall.mean >= TIE:
         return f"{share}, and a model that sees less scores {shortfall.mean:.2f} more: it overfits what it sees"
