@@ -1,0 +1,115 @@
+"""Is it the labels: how well would a second annotator agree with the first?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unplateau.data.grid import Box, fit_image, fit_mask
+from unplateau.data.sources import AbstractSource
+from unplateau.data.tasks import task_mask
+from unplateau.diagnosis.check import AbstractCheck
+from unplateau.diagnosis.fits import spread
+from unplateau.diagnosis.run import Run
+from unplateau.measures.annotators import FEWEST, Drawing, agreement_counts, label_ceiling, redraw
+from unplateau.types import IGNORE, Finding, Interval, Size, Task, Verdict
+
+IMAGES = 40
+"""Images that are redrawn: contours are long, so that more of them narrow the interval little."""
+
+LONGEST = 640
+"""Long side in pixels that a native image is brought to before it is redrawn, to bound the cost."""
+
+NOTHING = Interval(float("nan"), float("nan"), float("nan"))
+
+
+@dataclass(frozen=True)
+class LabelCeilingMeasured:
+    """IoU of two annotators on native masks and on the working grid, the baseline's IoU, and the images redrawn.
+
+    nan where the task has several classes or too few images hold the class.
+    """
+
+    native: Interval
+    grid: Interval
+    baseline: Interval
+    images: int
+
+
+@final
+class LabelCeilingCheck(AbstractCheck[LabelCeilingMeasured]):
+    """What the labels allow: the IoU of two annotators, estimated from one.
+
+    What it measures: two redrawers, trained on disjoint images, redraw each contour from the native image and a hint
+        that was displaced at random. What they have in common against the label is the annotator's deviation and
+        their own shared error; the estimate gives each half, the interval a quarter to all of it to the annotator.
+
+    Why it matters: no model can be told to score above the agreement of those who made the labels.
+
+    When it misleads: objects that one annotator leaves out are not seen, nor are habits that the one annotator keeps
+        everywhere, so that the truth can lie lower. Where contours are sharp in the image nearly all of the deviation
+        is the annotator's, and the truth lies at the low end.
+
+    What to do next: have twenty images labelled by a second person; that measures what is estimated here.
+
+    Reference: variance components of repeated measurements (Grubbs, J. Am. Stat. Assoc. 43, 1948).
+    """
+
+    def measure(self, run: Run) -> LabelCeilingMeasured:
+        """Redraw a sample of the native images."""
+        baseline = run.reading(run.plan.baseline)
+        indices = spread(tuple(range(len(run.source))), IMAGES)
+        if not run.binary or len(indices) < FEWEST:
+            return LabelCeilingMeasured(NOTHING, NOTHING, baseline, 0)
+        native, grid, images = ceilings(run.source, run.pictures.task, indices, run.pictures.size, run.seed)
+        return LabelCeilingMeasured(native, grid, baseline, images)
+
+    def judge(self, measured: LabelCeilingMeasured) -> Finding:
+        """Concern when the baseline has reached what annotators may agree on; sound when it is surely below."""
+        ceiling, baseline = measured.grid, measured.baseline
+        if not np.isfinite([ceiling.low, ceiling.high]).all():
+            claim = "Two annotators cannot be compared: that needs one class, on at least eight images."
+            return Finding("label ceiling", Verdict.UNDETERMINED, claim)
+        claim = f"Two annotators would agree at about {measured.native:.2f} IoU, {ceiling:.2f} on the working grid; "
+        claim += f"the baseline scores {baseline:.2f}."
+        verdict = Verdict.UNDETERMINED
+        if baseline.high < ceiling.low:
+            verdict = Verdict.SOUND
+        elif baseline.low > ceiling.mean:
+            verdict = Verdict.CONCERN
+        return Finding("label ceiling", verdict, claim, None, {"native": measured.native, "grid": ceiling})
+
+
+def ceilings(
+    source: AbstractSource, task: Task, indices: tuple[int, ...], grid: Size, seed: int
+) -> tuple[Interval, Interval, int]:
+    """The estimate on native masks and on the grid, and how many images it rests on; nan for too few of the class."""
+    generator = np.random.default_rng(seed)
+    drawings = [drawing_of(source, task, index) for index in indices]
+    groups = [source.groups[index] for index in indices]
+    if sum(bool((each.label & each.counted).any()) for each in drawings) < FEWEST:
+        return NOTHING, NOTHING, 0
+    native, coarse, kept = [], [], []
+    box = Box(0, 0, *grid)
+    for place, first, second in redraw(drawings, groups, generator):
+        masks = (drawings[place].label, first, second, drawings[place].counted)
+        native.append(agreement_counts(*masks))
+        on_grid = [fit_mask(each.astype(np.uint8), box).astype(bool) for each in masks]
+        coarse.append(agreement_counts(on_grid[0], on_grid[1], on_grid[2], on_grid[3]))
+        kept.append(groups[place])
+    native_ceiling, grid_ceiling = (label_ceiling(np.stack(each), kept, generator) for each in (native, coarse))
+    return native_ceiling, grid_ceiling, len(kept)
+
+
+def drawing_of(source: AbstractSource, task: Task, index: int) -> Drawing:
+    """An image with its label at native size, or smaller where the long side exceeds `LONGEST`."""
+    image, mask = source.image(index), task_mask(source.mask(index), task)
+    height, width = mask.shape
+    factor = min(1.0, LONGEST / max(height, width))
+    box = Box(0, 0, max(1, round(height * factor)), max(1, round(width * factor)))
+    shrunk: NDArray[np.uint8] = np.ascontiguousarray(fit_image(image, box).transpose(1, 2, 0))
+    mask = fit_mask(mask, box)
+    return Drawing(shrunk, mask == 1, mask != IGNORE)

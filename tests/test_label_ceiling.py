@@ -1,0 +1,206 @@
+"""The label ceiling: what is known of two annotators is found again from one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from made_run import made_run
+from unplateau.data.sources import open_data
+from unplateau.diagnosis.label_ceiling import LabelCeilingCheck, LabelCeilingMeasured, ceilings, drawing_of
+from unplateau.errors import DataError
+from unplateau.measures.annotators import (
+    Drawing,
+    agreement_counts,
+    annotator_iou,
+    displaced,
+    half_width,
+    label_ceiling,
+    mismatch,
+    overlap,
+    redraw,
+    signed_distance,
+)
+from unplateau.types import Interval, Sample, Task, Verdict
+
+TASK = Task((1,), (0, 1), ("thing",))
+
+
+def disc(radius: float, size: int = 64) -> np.ndarray:
+    rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
+    return np.hypot(rows, columns) < radius
+
+
+def drawn_disc(generator: np.random.Generator, wander: float) -> Sample:
+    """A bright disc with a sharp edge, whose label wanders."""
+    mask = disc(generator.uniform(12, 20))
+    image = (60 + 120 * mask + generator.normal(0, 8, mask.shape)).clip(0, 255).astype(np.uint8)
+    label = displaced(mask, wander, generator) if wander else mask
+    return Sample("", np.stack([image] * 3, -1), label.astype(np.uint8), "")
+
+
+def discs(count: int, wander: float, seed: int = 0) -> list[Sample]:
+    generator = np.random.default_rng(seed)
+    return [replace(drawn_disc(generator, wander), name=f"p{place}", group=f"g{place}") for place in range(count)]
+
+
+def estimate(samples: list[Sample]) -> tuple[Interval, Interval, int]:
+    return ceilings(open_data(samples), TASK, tuple(range(len(samples))), (32, 32), 0)
+
+
+# ---- the identities ------------------------------------------------------------------------------------------
+
+
+@given(st.floats(0, 1))
+def test_mismatch_and_overlap_are_inverse(value):
+    assert overlap(mismatch(np.array(value))) == pytest.approx(value)
+
+
+@given(st.floats(0.05, 0.4), st.floats(0.0, 0.4))
+@settings(max_examples=30, deadline=None)
+def test_variances_of_annotator_and_redrawers_come_apart(annotator, own):
+    """Offsets add like variances: label to redrawer sqrt(s^2 + t^2), redrawers sqrt(2) t, annotators sqrt(2) s."""
+    ious = overlap(np.array([np.hypot(annotator, own), np.sqrt(2) * own]))
+    counts = np.stack([[each, (1 + each) / 2, (1 + each) / 2] for each in ious])
+    assert annotator_iou(counts, 1.0) == pytest.approx(overlap(np.array(np.sqrt(2) * annotator)))
+
+
+def test_a_smaller_share_of_the_annotator_raises_the_estimate():
+    counts = np.array([[60, 80, 80], [70, 80, 80]], float)
+    values = [float(annotator_iou(counts, share)) for share in (1.0, 0.5, 0.25)]
+    assert values == sorted(values)
+    assert values[0] < values[-1] < 1
+
+
+def test_identical_drawings_agree_perfectly():
+    mask = disc(12)
+    counts = agreement_counts(mask, mask, mask, np.ones_like(mask))
+    assert annotator_iou(counts.astype(float), 1.0) == 1
+    assert counts[0, 0] == 2 * mask.sum()
+
+
+def test_pixels_that_do_not_count_are_left_out():
+    mask, other = disc(12), disc(16)
+    counts = agreement_counts(mask, other, other, ~(mask ^ other))
+    assert annotator_iou(counts.astype(float), 1.0) == 1
+
+
+def test_the_interval_holds_the_estimate_and_depends_on_whole_groups():
+    generator = np.random.default_rng(0)
+    hit = generator.integers(50, 75, (12, 2))
+    counts = np.stack([hit, np.full_like(hit, 80), np.full_like(hit, 80)], -1)
+    alone = label_ceiling(counts, [f"g{place}" for place in range(12)], np.random.default_rng(1))
+    together = label_ceiling(counts, ["g"] * 12, np.random.default_rng(1))
+    assert alone.low < together.low < together.mean == alone.mean < together.high < alone.high
+
+
+# ---- the hint ------------------------------------------------------------------------------------------------
+
+
+def test_half_width_of_a_bar_and_of_a_disc():
+    bar = np.zeros((60, 200), bool)
+    bar[20:30, 10:190] = True
+    assert half_width(bar) == pytest.approx(5 * 4 / np.pi, rel=0.1)
+    assert half_width(disc(20)) == pytest.approx(10, rel=0.05)
+
+
+def test_signed_distance_is_negative_inside_and_half_at_the_contour():
+    distance = signed_distance(disc(10))
+    assert distance[31, 31] < -8
+    assert np.abs(distance).min() == 0.5
+    assert np.isinf(signed_distance(np.zeros((4, 4), bool))).all()
+
+
+@pytest.mark.parametrize("pixels", [1.0, 3.0])
+def test_a_label_is_displaced_by_as_much_as_asked(pixels):
+    generator = np.random.default_rng(0)
+    mask = disc(40, 160)
+    edge = mask & ~ndimage.binary_erosion(mask)
+    off = [np.abs(signed_distance(displaced(mask, pixels, generator)))[edge].mean() for _ in range(12)]
+    assert np.mean(off) == pytest.approx(pixels * np.sqrt(2 / np.pi), rel=0.35)
+
+
+# ---- the redrawer --------------------------------------------------------------------------------------------
+
+
+def test_a_clean_label_is_redrawn_and_a_wandering_one_is_not():
+    clean, wandering = estimate(discs(24, 0.0))[0], estimate(discs(24, 2.0))[0]
+    assert clean.low > 0.9
+    assert wandering.high < clean.mean
+
+
+def test_the_interval_holds_the_true_agreement_of_two_who_wander():
+    generator = np.random.default_rng(3)
+    bare = discs(24, 0.0)
+    first = [replace(each, mask=displaced(each.mask == 1, 2.0, generator).astype(np.uint8)) for each in bare]
+    second = [displaced(each.mask == 1, 2.0, generator) for each in bare]
+    pairs = [(a.mask == 1, b) for a, b in zip(first, second, strict=True)]
+    truth = sum((a & b).sum() for a, b in pairs) / sum((a | b).sum() for a, b in pairs)
+    found = estimate(first)[0]
+    assert found.low - 0.02 <= truth <= found.high
+
+
+def test_the_same_seed_gives_the_same_estimate_on_both_grids():
+    samples = discs(10, 1.0)
+    first, second = estimate(samples), estimate(samples)
+    assert first == second
+    assert abs(first[0].mean - first[1].mean) < 0.05
+
+
+def test_few_groups_are_dealt_by_image():
+    samples = [Drawing(each.image, each.mask == 1, np.ones((64, 64), bool)) for each in discs(9, 0.0)]
+    drawn = list(redraw(samples, ["one"] * 9, np.random.default_rng(0)))
+    assert [place for place, _, _ in drawn] == list(range(9))
+
+
+def test_too_few_images_of_the_class_are_refused():
+    samples = [Drawing(each.image, each.mask == 1, np.ones((64, 64), bool)) for each in discs(7, 0.0)]
+    with pytest.raises(DataError, match="At least 8 images must hold the class, but 7 do"):
+        list(redraw(samples, ["one"] * 7, np.random.default_rng(0)))
+
+
+def test_an_image_without_the_class_is_passed_over():
+    samples = discs(10, 0.0)
+    samples[3] = replace(samples[3], mask=np.zeros((64, 64), np.uint8))
+    assert estimate(samples)[2] == 9
+
+
+def test_a_large_image_is_redrawn_smaller():
+    sample = Sample("big", np.zeros((1000, 1280, 3), np.uint8), np.ones((1000, 1280), np.uint8), "g")
+    assert drawing_of(open_data([sample]), TASK, 0).label.shape == (500, 640)
+
+
+# ---- the check -----------------------------------------------------------------------------------------------
+
+
+def measured(low: float, mean: float, high: float, baseline: float) -> LabelCeilingMeasured:
+    ceiling = Interval(mean, low, high)
+    return LabelCeilingMeasured(ceiling, ceiling, Interval(baseline, baseline - 0.02, baseline + 0.02), 40)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "verdict"), [(0.4, Verdict.SOUND), (0.7, Verdict.UNDETERMINED), (0.9, Verdict.CONCERN)]
+)
+def test_the_verdict_follows_the_place_of_the_baseline(baseline, verdict):
+    finding = LabelCeilingCheck().judge(measured(0.6, 0.75, 0.82, baseline))
+    assert finding.verdict is verdict
+    assert "0.75" in finding.claim
+
+
+def test_without_an_object_on_eight_images_it_is_undetermined():
+    nothing = [replace(each, mask=np.zeros((64, 64), np.uint8)) for each in discs(10, 0.0)]
+    native, grid, images = estimate(nothing)
+    assert images == 0
+    assert np.isnan(native.mean)
+    check = LabelCeilingCheck()
+    finding = check.judge(LabelCeilingMeasured(native, grid, Interval(0.5, 0.4, 0.6), 0))
+    assert finding.verdict is Verdict.UNDETERMINED
+
+
+def test_a_run_is_measured_from_its_source():
+    result = LabelCeilingCheck().measure(made_run(groups=4))
+    assert result.images == 12
+    assert result.native.low <= result.native.mean <= result.native.high
