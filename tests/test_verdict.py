@@ -17,7 +17,16 @@ from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import COUNT, OF_ONE_GROUP, draw_worst, overlay
 from unplateau.diagnosis.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED
 from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.verdict import TIE, WORTH, find_remedies, rank, say, scale_table, worth_listing
+from unplateau.diagnosis.verdict import (
+    TIE,
+    WORTH,
+    consider_remedies,
+    find_remedies,
+    rank,
+    say,
+    scale_table,
+    worth_listing,
+)
 from unplateau.files import write_json
 from unplateau.report import summary, write_report
 from unplateau.types import COSTS, Epoch, Interval, Remedy
@@ -50,6 +59,10 @@ KINDS = {
 def judged(kind: str) -> tuple[Run, Measurements]:
     run = made_run(**KINDS[kind])
     return run, measure_all(run)
+
+
+def remedies_of(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
+    return find_remedies(consider_remedies(run, measured))
 
 
 def written(kind: str) -> dict:
@@ -95,7 +108,7 @@ def test_ties_are_counted_from_the_best_that_is_left():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_remedy_that_is_listed_is_worth_it_and_explains_itself(kind):
-    for each in find_remedies(*judged(kind)):
+    for each in remedies_of(*judged(kind)):
         assert each.name in NAMES
         assert each.cost in COSTS
         assert each.gain.mean >= WORTH
@@ -119,12 +132,12 @@ def test_a_gain_is_listed_when_it_matters_and_stands_out_of_its_own_noise(gain, 
 
 
 def names(run: Run) -> list[str]:
-    return [each.name for each in find_remedies(run, measure_all(run))]
+    return [each.name for each in remedies_of(run, measure_all(run))]
 
 
 def test_a_better_candidate_is_the_remedy():
     run, measured = judged("candidate")
-    first = find_remedies(run, measured)[0]
+    first = remedies_of(run, measured)[0]
     assert first.name == "richer-pretraining"
     assert first.gain.mean == pytest.approx(0.15, abs=0.01)
 
@@ -134,7 +147,7 @@ def test_a_candidate_no_better_than_scratch_is_none():
 
 
 def test_a_baseline_that_sees_too_little_needs_more_context():
-    remedies = find_remedies(*judged("bounded baseline"))
+    remedies = remedies_of(*judged("bounded baseline"))
     assert remedies[0].name == "more-context"
     assert remedies[0].gain.mean == pytest.approx(0.2, abs=0.02)
     assert "sees 9 pixels" in remedies[0].evidence[0]
@@ -172,7 +185,7 @@ def sentences(text: str) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_verdict_is_two_sentences_without_missing_numbers(kind):
     run, measured = judged(kind)
-    said = say(run, measured, find_remedies(run, measured))
+    said = say(run, measured, remedies_of(run, measured))
     assert len(sentences(said)) == 2, said
     assert said.startswith("The baseline stops at IoU ")
     assert "nan" not in said
@@ -180,7 +193,7 @@ def test_the_verdict_is_two_sentences_without_missing_numbers(kind):
 
 def test_the_verdict_names_the_first_remedy_or_none():
     run, measured = judged("candidate")
-    remedies = find_remedies(run, measured)
+    remedies = remedies_of(run, measured)
     assert f"First remedy: {remedies[0].name}" in say(run, measured, remedies)
     assert say(run, measured, ()).endswith("Nothing measured here would lift it.")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.truth.bases import DATA, world
 from benchmarks.truth.cases import Case, Setup, make_case, planted_train
+from unplateau.diagnosis.trials import larger, stronger
 from unplateau.types import Sample
 
 CANDIDATE = DATA.parent / "weights" / "squeezenet1_1_imagenet_features.safetensors"
@@ -53,7 +54,7 @@ def _clean_if(*wanted: str) -> Remedy:
 
 def _more_data(case: Case) -> Trial | None:
     clean = world(case.base)
-    train = planted_train(case.base, case.plant, case.strength, (*clean.train, *clean.extra))
+    train = planted_train(case.base, case.plant, case.strength, (*clean.train, *clean.extra[: len(clean.train)]))
     return Trial(train, case.val, case.setup)
 
 
@@ -68,20 +69,12 @@ def _setup(change: Callable[[Setup], Setup]) -> Remedy:
 
 
 def _stronger_decoder(setup: Setup) -> Setup:
-    if setup.extractor.startswith("timm/resnet18"):
-        return replace(setup, extractor="resnet18", decoder="unet")
-    return replace(setup, decoder="conv")
+    extractor, decoder = stronger(setup.extractor, setup.decoder)
+    return replace(setup, extractor=extractor, decoder=decoder)
 
 
 def _larger(setup: Setup) -> Setup:
-    """One and a half times the width, four times where it was narrow; the next ResNet."""
-    if setup.extractor.startswith("timm/resnet18"):
-        return replace(setup, extractor=setup.extractor.replace("18", "34"))
-    kind, *numbers = setup.extractor.split("-")
-    width = int(numbers[-1]) if (kind == "unet" and numbers) or len(numbers) == 2 else 16
-    wider = 4 * width if width < 8 else width + width // 2
-    reach = numbers[:1] if kind == "reach" else []
-    return replace(setup, extractor="-".join([kind, *reach, str(wider)]))
+    return replace(setup, extractor=larger(setup.extractor) or setup.extractor)
 
 
 def _more_context(setup: Setup) -> Setup:
@@ -115,7 +108,8 @@ REMEDIES: dict[str, Remedy] = {
     "finer-resolution": _setup(_finer),
     "richer-pretraining": _richer,
 }
-"""Remedies that change a training or how it is read. More data is four times as much, longer is twice as long."""
+"""Remedies that change a training or how it is read. More data is twice as much, longer is twice as long, as
+the remedies of those names promise."""
 
 BY_CONSTRUCTION = {"encoding": "fix-encoding", "leak": "fix-leak", "metric": "fix-metric"}
 """Plants after which no number can be trusted: the remedy is to repair the number, and no training tells its gain.

@@ -11,7 +11,7 @@ from unplateau.diagnosis.diagnose import Measurements, folds_said
 from unplateau.diagnosis.examples import Example
 from unplateau.diagnosis.ladder import EITHER, FAMILIES, PRIOR
 from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.verdict import find_remedies, say, scale_table
+from unplateau.diagnosis.verdict import consider_remedies, find_remedies, say, scale_table
 from unplateau.files import plain
 from unplateau.measures.thresholds import iou, mean_over_classes
 from unplateau.types import Epoch, Interval
@@ -23,7 +23,8 @@ def document(
     run: Run, measured: Measurements, worst: tuple[Example, ...], *, path: str, version: str, seconds: float
 ) -> dict[str, Any]:
     """The whole of it. Everything but `seconds` depends on the data, the arguments and the seed alone."""
-    remedies = find_remedies(run, measured)
+    considered = consider_remedies(run, measured)
+    remedies = find_remedies(considered)
     content = {
         "version": LAYOUT,
         "unplateau": version,
@@ -33,6 +34,7 @@ def document(
         "data": _data(run, path),
         "baseline": _baseline(run),
         "remedies": remedies,
+        "considered": considered,
         "families": measured.ladder.families,
         "waterfall": _waterfall(run, measured),
         "ladder": measured.ladder.rungs,

@@ -34,8 +34,8 @@ class ScaleAnswer:
     gain: Interval | None = None
 
 
-def find_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
-    """What would lift the IoU, best first. A gain that is surely nothing, or below `WORTH`, is left out."""
+def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
+    """Every remedy whose gain this run can tell, also where it is nothing, largest gain first."""
     candidates = [
         _richer_pretraining(measured),
         None if run.plan.trials else _more_context(run, measured),
@@ -45,7 +45,12 @@ def find_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
         _finer_resolution(run, measured),
         *(_tried(run, trial) for trial in run.plan.trials),
     ]
-    return rank([remedy for remedy in candidates if remedy and worth_listing(remedy.gain)])
+    return tuple(sorted((remedy for remedy in candidates if remedy), key=lambda remedy: -remedy.gain.mean))
+
+
+def find_remedies(considered: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
+    """Those that would lift the IoU, best first. A gain that is surely nothing, or below `WORTH`, is left out."""
+    return rank([remedy for remedy in considered if worth_listing(remedy.gain)])
 
 
 def worth_listing(gain: Interval) -> bool:
