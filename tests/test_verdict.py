@@ -15,6 +15,7 @@ from made_run import changed, made_run, table
 from unplateau.diagnosis.diagnose import CHECKS, Measurements, measure_all
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import COUNT, OF_ONE_GROUP, draw_worst, overlay
+from unplateau.diagnosis.faults import Faults, find_faults
 from unplateau.diagnosis.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.verdict import (
@@ -30,6 +31,8 @@ from unplateau.diagnosis.verdict import (
 from unplateau.files import write_json
 from unplateau.report import summary, write_report
 from unplateau.types import COSTS, Epoch, Interval, Remedy
+
+NO_FAULTS = Faults((), ())
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "diagnosis_json.md"
 
@@ -58,7 +61,7 @@ KINDS = {
 
 def judged(kind: str) -> tuple[Run, Measurements]:
     run = made_run(**KINDS[kind])
-    return run, measure_all(run)
+    return run, measure_all(run, NO_FAULTS)
 
 
 def remedies_of(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
@@ -132,7 +135,7 @@ def test_a_gain_is_listed_when_it_matters_and_stands_out_of_its_own_noise(gain, 
 
 
 def names(run: Run) -> list[str]:
-    return [each.name for each in remedies_of(run, measure_all(run))]
+    return [each.name for each in remedies_of(run, measure_all(run, NO_FAULTS))]
 
 
 def test_a_better_candidate_is_the_remedy():
@@ -207,7 +210,7 @@ def test_the_scale_table_answers_the_five_questions_in_order(kind):
 
 
 def answers(run: Run) -> dict[str, str]:
-    return {row.question: row.answer for row in scale_table(run, measure_all(run))}
+    return {row.question: row.answer for row in scale_table(run, measure_all(run, NO_FAULTS))}
 
 
 def test_pretraining_is_yes_no_or_undetermined_by_the_candidate():
@@ -303,7 +306,8 @@ def test_the_law_is_in_groups_and_passes_near_its_points():
 
 
 def test_every_finding_is_there_once_in_the_order_of_the_checks():
-    assert [each["check"] for each in written("usual")["findings"]] == list(CHECKS)
+    run = made_run()
+    assert [each.check for each in measure_all(run, find_faults(run)).findings] == list(CHECKS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -91,12 +91,12 @@ def diagnose(
     order = Order(candidate, replace(RECIPE, steps=steps), seed, folder / CACHE, told or _silent)
     if given is None:
         pictures = read_pictures(source, positive=positive, size=size, limit=limit, seed=seed)
-        run = train_all(source, pictures, order, baseline=baseline, folds=folds)
+        run, faults = train_all(source, pictures, order, baseline=baseline, folds=folds)
     else:
         asked = positive or given.saved.task.positive or None
         pictures = read_pictures(source, positive=asked, size=max(given.saved.size), seed=seed)
-        run = train_given(source, pictures, order, given)
-    measured = measure_all(run)
+        run, faults = train_given(source, pictures, order, given)
+    measured = measure_all(run, faults)
     worst = draw_worst(run, folder)
     path = str(data) if isinstance(data, (str, Path)) else "samples"
     seconds = time.perf_counter() - start

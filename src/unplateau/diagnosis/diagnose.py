@@ -8,12 +8,21 @@ from pathlib import Path
 from unplateau.data.sources import AbstractSource
 from unplateau.data.splits import refuse_no_inner, split
 from unplateau.data.transforms import Augmentation
+from unplateau.diagnosis.alignment import AlignmentCheck
+from unplateau.diagnosis.anatomy import AnatomyCheck
 from unplateau.diagnosis.capacity import CapacityCheck, CapacityMeasured
+from unplateau.diagnosis.class_index import ClassIndexCheck
 from unplateau.diagnosis.curve import CurveCheck, CurveMeasured
 from unplateau.diagnosis.data_scale import DataMeasured, DataScaleCheck
+from unplateau.diagnosis.diversity import DiversityCheck
+from unplateau.diagnosis.domain import DomainCheck
+from unplateau.diagnosis.faults import Faults, find_faults, try_repairs
 from unplateau.diagnosis.fits import Fit, Fitted, Views, run_fits
 from unplateau.diagnosis.given import Given, answered, its_fold
+from unplateau.diagnosis.label_ceiling import LabelCeilingCheck
 from unplateau.diagnosis.ladder import PRIOR, LadderCheck, LadderMeasured
+from unplateau.diagnosis.leaks import LeaksCheck
+from unplateau.diagnosis.metric import MetricCheck
 from unplateau.diagnosis.operating_point import OperatingMeasured, OperatingPointCheck
 from unplateau.diagnosis.plan import Plan, make_fits, make_given_fits, make_plan, with_given
 from unplateau.diagnosis.prior import position_scores
@@ -43,12 +52,20 @@ CHECKS = {
     "operating point": OperatingPointCheck,
     "resolution": ResolutionCheck,
     "capacity": CapacityCheck,
+    "anatomy": AnatomyCheck,
+    "label ceiling": LabelCeilingCheck,
+    "alignment": AlignmentCheck,
+    "class index": ClassIndexCheck,
+    "leaks": LeaksCheck,
+    "metric": MetricCheck,
+    "domain": DomainCheck,
+    "diversity": DiversityCheck,
 }
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """What each check measured, and what it concluded, in the order of `CHECKS`."""
+    """What each check measured that others read, what is a fault, and what all concluded, in the order of `CHECKS`."""
 
     ladder: LadderMeasured
     data: DataMeasured
@@ -56,6 +73,7 @@ class Measurements:
     operating: OperatingMeasured
     resolution: ResolutionMeasured
     capacity: CapacityMeasured
+    faults: Faults
     findings: tuple[Finding, ...]
 
 
@@ -78,17 +96,20 @@ class Order:
         return build_extractor(self.candidate, pretrained=True).architecture if self.candidate else None
 
 
-def train_all(source: AbstractSource, pictures: Pictures, order: Order, *, baseline: str, folds: int) -> Run:
-    """Everything a diagnosis trains, as a `Run`."""
+def train_all(
+    source: AbstractSource, pictures: Pictures, order: Order, *, baseline: str, folds: int
+) -> tuple[Run, Faults]:
+    """Everything a diagnosis trains, as a `Run`, and the faults of the data, the repair of each tried."""
     parts = split(pictures, folds=folds, seed=order.seed)
     refuse_no_inner(parts)
     diameter = object_diameter(pictures)
     plan = make_plan(diameter, pictures.size, baseline=baseline, candidate=order.candidate, untrained=order.untrained)
     fits = make_fits(plan, pictures, parts, order.recipe, order.seed)
-    return Run(source, pictures, parts, diameter, plan, _train(fits, plan, pictures, parts, order), order.seed)
+    run = Run(source, pictures, parts, diameter, plan, _train(fits, plan, pictures, parts, order), order.seed)
+    return _repaired(run, fits, order)
 
 
-def train_given(source: AbstractSource, pictures: Pictures, order: Order, given: Given) -> Run:
+def train_given(source: AbstractSource, pictures: Pictures, order: Order, given: Given) -> tuple[Run, Faults]:
     """As `train_all`, for a model that is already trained: on the images that it was trained and scored on."""
     parts = its_fold(given, pictures)
     diameter, decoder = object_diameter(pictures), given.saved.decoder
@@ -97,7 +118,8 @@ def train_given(source: AbstractSource, pictures: Pictures, order: Order, given:
     fits = make_given_fits(plan, pictures, parts, order.recipe, given.made, order.seed)
     outcomes = _train(fits, plan, pictures, parts, order)
     outcomes[plan.baseline] = tuple(answered(given, pictures, fold) for fold in parts)
-    return Run(source, pictures, parts, diameter, plan, outcomes, order.seed, given.saved.reported)
+    run = Run(source, pictures, parts, diameter, plan, outcomes, order.seed, given.saved.reported)
+    return _repaired(run, make_fits(plan, pictures, parts, given.recipe, given.made.seed), order)
 
 
 def _train(
@@ -108,10 +130,17 @@ def _train(
     return outcomes
 
 
-def measure_all(run: Run) -> Measurements:
-    """Ask every question of a run."""
+def _repaired(run: Run, fits: list[Fit], order: Order) -> tuple[Run, Faults]:
+    faults = find_faults(run)
+    own = [fit for fit in fits if fit.name == run.plan.baseline]
+    return try_repairs(run, faults, own, order.cache, order.told), faults
+
+
+def measure_all(run: Run, faults: Faults) -> Measurements:
+    """Ask every question of a run; those about its data were asked before."""
     ladder, data, curve = LadderCheck(), DataScaleCheck(), CurveCheck()
     operating, resolution, capacity = OperatingPointCheck(), ResolutionCheck(), CapacityCheck()
+    anatomy, ceiling = AnatomyCheck(), LabelCeilingCheck()
     measured = (
         ladder.measure(run),
         data.measure(run),
@@ -127,8 +156,11 @@ def measure_all(run: Run) -> Measurements:
         operating.judge(measured[3]),
         resolution.judge(measured[4]),
         capacity.judge(measured[5]),
+        anatomy.judge(anatomy.measure(run)),
+        ceiling.judge(ceiling.measure(run)),
+        *faults.findings,
     )
-    return Measurements(*measured, findings)
+    return Measurements(*measured, faults, findings)
 
 
 def folds_said(folds: tuple[Fold, ...], pictures: Pictures) -> str:

@@ -14,7 +14,9 @@ from unplateau.data.tasks import task_mask
 from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.fits import spread
 from unplateau.diagnosis.run import Run
-from unplateau.measures.annotators import FEWEST, Drawing, agreement_counts, label_ceiling, redraw
+from unplateau.errors import DataError
+from unplateau.measures.annotators import FEWEST, Bits, Drawing, agreement_counts, label_ceiling, redraw
+from unplateau.measures.thresholds import Counts
 from unplateau.types import IGNORE, Finding, Interval, Size, Task, Verdict
 
 IMAGES = 40
@@ -41,7 +43,7 @@ class LabelCeilingMeasured:
 
 @final
 class LabelCeilingCheck(AbstractCheck[LabelCeilingMeasured]):
-    """What the labels allow: the IoU of two annotators, estimated from one.
+    """The IoU of two annotators, estimated from one, which is what the labels allow.
 
     What it measures: two redrawers, trained on disjoint images, redraw each contour from the native image and a hint
         that was displaced at random. What they have in common against the label is the annotator's deviation and
@@ -90,18 +92,23 @@ def ceilings(
     generator = np.random.default_rng(seed)
     drawings = [drawing_of(source, task, index) for index in indices]
     groups = [source.groups[index] for index in indices]
-    if sum(bool((each.label & each.counted).any()) for each in drawings) < FEWEST:
+    try:
+        rows = [
+            (groups[place], *_counts(drawings[place], first, second, grid))
+            for place, first, second in redraw(drawings, groups, generator)
+        ]
+    except DataError:  # too few images hold the class: a diagnosis goes on without this answer
         return NOTHING, NOTHING, 0
-    native, coarse, kept = [], [], []
-    box = Box(0, 0, *grid)
-    for place, first, second in redraw(drawings, groups, generator):
-        masks = (drawings[place].label, first, second, drawings[place].counted)
-        native.append(agreement_counts(*masks))
-        on_grid = [fit_mask(each.astype(np.uint8), box).astype(bool) for each in masks]
-        coarse.append(agreement_counts(on_grid[0], on_grid[1], on_grid[2], on_grid[3]))
-        kept.append(groups[place])
+    kept, native, coarse = zip(*rows, strict=True)
     native_ceiling, grid_ceiling = (label_ceiling(np.stack(each), kept, generator) for each in (native, coarse))
     return native_ceiling, grid_ceiling, len(kept)
+
+
+def _counts(drawing: Drawing, first: Bits, second: Bits, grid: Size) -> tuple[Counts, Counts]:
+    """Agreement (2, 3) at the size of the drawing and on the grid."""
+    masks = (drawing.label, first, second, drawing.counted)
+    on_grid = [fit_mask(each.astype(np.uint8), Box(0, 0, *grid)).astype(bool) for each in masks]
+    return agreement_counts(*masks), agreement_counts(on_grid[0], on_grid[1], on_grid[2], on_grid[3])
 
 
 def drawing_of(source: AbstractSource, task: Task, index: int) -> Drawing:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from unplateau.diagnosis.diagnose import Measurements
+from unplateau.diagnosis.faults import INVALID, remedy_of
 from unplateau.diagnosis.plan import CANDIDATE, UNTRAINED
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.trials import Trial
@@ -37,6 +38,7 @@ class ScaleAnswer:
 def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
     """Every remedy whose gain this run can tell, also where it is nothing, largest gain first."""
     candidates = [
+        *(remedy_of(run, fault) for fault in measured.faults.faults),
         _richer_pretraining(measured),
         None if run.plan.trials else _more_context(run, measured),
         _more_data(measured),
@@ -50,7 +52,7 @@ def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
 
 def find_remedies(considered: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
     """Those that would lift the IoU, best first. A gain that is surely nothing, or below `WORTH`, is left out."""
-    return rank([remedy for remedy in considered if worth_listing(remedy.gain)])
+    return rank([each for each in considered if each.name in INVALID or worth_listing(each.gain)])
 
 
 def worth_listing(gain: Interval) -> bool:
@@ -60,8 +62,12 @@ def worth_listing(gain: Interval) -> bool:
 
 
 def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
-    """By gain, best first; of those within `TIE` of the best that is left, the cheapest first."""
-    left, ranked = sorted(remedies, key=lambda remedy: -remedy.gain.mean), []
+    """By gain, best first; of those within `TIE` of the best that is left, the cheapest first.
+
+    What makes the number itself wrong comes before all: no other gain can be believed until it is put right.
+    """
+    ranked = [remedy for remedy in remedies if remedy.name in INVALID]
+    left = sorted((each for each in remedies if each.name not in INVALID), key=lambda remedy: -remedy.gain.mean)
     while left:
         tied = [remedy for remedy in left if remedy.gain.mean >= left[0].gain.mean - TIE]
         cheapest = min(tied, key=lambda remedy: (COSTS.index(remedy.cost), -remedy.gain.mean))
@@ -177,6 +183,8 @@ def _what(remedies: tuple[Remedy, ...]) -> str:
     if not remedies:
         return "Nothing measured here would lift it."
     first = remedies[0]
+    if first.name in INVALID:
+        return f"First remedy: {first.name}: the number is off by {-first.gain.mean:+.2f} until then."
     sure = "is predicted to add" if first.gain.low > 0 else "may add"
     return f"First remedy: {first.name}, which {sure} {first.gain:+.2f} IoU (90 % interval; cost: {first.cost})."
 
@@ -192,15 +200,15 @@ def _pretraining(measured: Measurements) -> ScaleAnswer:
 
 
 def _bug(run: Run, measured: Measurements) -> ScaleAnswer:
-    found = [warning for warning in run.pictures.warnings if "more than one split" in warning or "group" in warning]
+    found = [warning for warning in run.pictures.warnings if "more than one split" in warning]
+    found += [fault.claim for fault in measured.faults.faults if fault.remedy.startswith("fix-")]
     if found:
         return ScaleAnswer("bug", "yes", " ".join(found))
-    return ScaleAnswer(
-        "bug",
-        "undetermined",
-        f"Files, sizes, encodings and splits are in order, and {measured.capacity.seen:.2f} IoU on seen images says "
-        "that masks belong to images; shifts and wrong classes in part of the files were not looked for.",
-    )
+    silent = [each.check for each in measured.faults.findings if each.verdict is Verdict.UNDETERMINED]
+    sound = [each.check for each in measured.faults.findings if each.verdict is Verdict.SOUND]
+    said = f"In order: files, sizes, encodings{''.join(f', {name}' for name in sound)}."
+    said += f" Could not be told: {', '.join(silent)}." if silent else ""
+    return ScaleAnswer("bug", "undetermined" if len(silent) >= len(sound) else "no", said)
 
 
 def _answer(verdict: Verdict) -> str:

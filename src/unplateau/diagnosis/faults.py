@@ -1,0 +1,190 @@
+"""What is wrong with the data or the number, and what putting it right adds: tried by training on repaired masks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unplateau.diagnosis import alignment, class_index
+from unplateau.diagnosis.alignment import AlignmentCheck
+from unplateau.diagnosis.class_index import ClassIndexCheck
+from unplateau.diagnosis.diversity import DiversityCheck
+from unplateau.diagnosis.domain import DomainCheck
+from unplateau.diagnosis.fits import Fit, Fitted, run_fits
+from unplateau.diagnosis.leaks import LeaksCheck, LeaksMeasured
+from unplateau.diagnosis.metric import MetricCheck, MetricMeasured
+from unplateau.diagnosis.run import Run, Sums, counts_at, decided
+from unplateau.measures.scoring import score_images
+from unplateau.measures.thresholds import BINS, ScoreTable, mean_iou
+from unplateau.progress import Told
+from unplateau.types import Finding, Interval, Pictures, Remedy, Verdict
+
+INVALID = ("fix-leak", "fix-metric")
+"""Faults of the number itself: until they are put right no other gain can be believed."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that surely is wrong. `repaired` is what to train on to see what it costs; None where no training can
+    tell, and then `gain` says by how much the number is off.
+    """
+
+    remedy: str
+    cost: str
+    claim: str
+    repaired: Pictures | None = None
+    gain: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What the checks of the data found, and which of it is a fault."""
+
+    findings: tuple[Finding, ...]
+    faults: tuple[Fault, ...]
+
+
+def find_faults(run: Run) -> Faults:
+    """Ask every question about the data and the number; none of them trains."""
+    asked = [_alignment(run), _class_index(run), _leaks(run), _metric(run), _domain(run), _diversity(run)]
+    return Faults(tuple(finding for finding, _ in asked), tuple(fault for _, fault in asked if fault))
+
+
+def tried(fault: Fault) -> str:
+    """What the trainings on repaired data are called."""
+    return f"repaired {fault.remedy}"
+
+
+def as_it_is(fault: Fault) -> str:
+    """What the baseline's own answers are called when the repaired masks score them."""
+    return f"as is {fault.remedy}"
+
+
+def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: Told) -> Run:
+    """The run with the outcomes of the baseline trained on repaired masks, and of its old answers scored on them.
+
+    `fits` are the baseline's own trainings, one a fold.
+    """
+    outcomes = dict(run.outcomes)
+    for fault in faults.faults:
+        if fault.repaired is None:
+            continue
+        again = [replace(fit, name=tried(fault), view=tried(fault), maps=()) for fit in fits]
+        outcomes[tried(fault)] = tuple(run_fits(again, {tried(fault): fault.repaired}, cache, told))
+        outcomes[as_it_is(fault)] = tuple(_rescored(run, fault.repaired, number) for number in range(len(run.folds)))
+    return replace(run, outcomes=outcomes, _sums={})
+
+
+def remedy_of(run: Run, fault: Fault) -> Remedy:
+    """The remedy of a fault with what it adds."""
+    if fault.repaired is None:
+        gain = fault.gain or Interval(math.nan, math.nan, math.nan)
+        return Remedy(fault.remedy, gain, fault.cost, (fault.claim,))
+    above, below = run.sums(tried(fault)), run.sums(as_it_is(fault))
+    compare = run.resampler
+    evidence = (
+        fault.claim,
+        f"Trained on the repaired masks the baseline scores {compare.interval(above):.3f} on them; as it is, "
+        f"{compare.interval(below):.3f}.",
+    )
+    return Remedy(fault.remedy, compare.difference(above, below), fault.cost, evidence)
+
+
+def _rescored(run: Run, repaired: Pictures, number: int) -> Fitted:
+    """The baseline's outcome on one fold with its report part scored on repaired masks."""
+    fitted, report = run.outcomes[run.plan.baseline][number], list(run.folds[number].report)
+    scores = (fitted.maps[: len(report)].astype(np.float32) + 0.5) / BINS
+    return replace(fitted, report=score_images(scores, repaired.masks[report].numpy()))
+
+
+# ---- the checks ----------------------------------------------------------------------------------------------
+
+
+def _alignment(run: Run) -> tuple[Finding, Fault | None]:
+    check = AlignmentCheck()
+    measured = check.measure(run)
+    finding = check.judge(measured)
+    if finding.verdict is not Verdict.CONCERN:
+        return finding, None
+    return finding, Fault("fix-shift", "minutes", finding.claim, alignment.repaired(run.pictures, measured))
+
+
+def _class_index(run: Run) -> tuple[Finding, Fault | None]:
+    check = ClassIndexCheck()
+    measured = check.measure(run)
+    finding = check.judge(measured)
+    if finding.verdict is not Verdict.CONCERN:
+        return finding, None
+    return finding, Fault("fix-class-index", "minutes", finding.claim, class_index.repaired(run, measured))
+
+
+def _leaks(run: Run) -> tuple[Finding, Fault | None]:
+    check = LeaksCheck()
+    measured = check.measure(run)
+    finding = check.judge(measured)
+    if finding.verdict is not Verdict.CONCERN:
+        return finding, None
+    return finding, Fault("fix-leak", "minutes", finding.claim, gain=without_twins(run, measured))
+
+
+def _metric(run: Run) -> tuple[Finding, Fault | None]:
+    check = MetricCheck()
+    measured = check.measure(run)
+    finding = check.judge(measured)
+    if finding.verdict is not Verdict.CONCERN:
+        return finding, None
+    return finding, Fault("fix-metric", "minutes", finding.claim, gain=_correction(measured))
+
+
+def _domain(run: Run) -> tuple[Finding, Fault | None]:
+    check = DomainCheck()
+    measured = check.measure(run)
+    finding = check.judge(measured)
+    if finding.verdict is not Verdict.CONCERN or not measured.differences:
+        return finding, None
+    return finding, Fault("fix-domain", "new data", finding.claim, gain=at_home(run))
+
+
+def _diversity(run: Run) -> tuple[Finding, Fault | None]:
+    check = DiversityCheck()
+    return check.judge(check.measure(run)), None
+
+
+def _correction(measured: MetricMeasured) -> Interval:
+    off = measured.iou.mean - measured.reported
+    return Interval(off, measured.iou.low - measured.reported, measured.iou.high - measured.reported)
+
+
+def without_twins(run: Run, measured: LeaksMeasured) -> Interval:
+    """By how much the IoU changes when the images with a twin beyond the split no longer report."""
+    twins = {name for each in measured.twins for name in (each.first, each.second)}
+    kept = np.array([name not in twins for name in run.pictures.names])
+    baseline = run.plan.baseline
+    return run.resampler.difference(_only(run, baseline, kept), run.sums(baseline))
+
+
+def at_home(run: Run) -> Interval:
+    """What the baseline scores on held-out images from where it was trained, minus what it scores where it reports."""
+    fits = run.outcomes[run.plan.baseline]
+    inner = np.array([_iou(fitted.inner, fitted.threshold) for fitted in fits])
+    report = run.reading(run.plan.baseline)
+    gain = float(inner.mean()) - report.mean
+    spread = (report.high - report.low) / 2
+    return Interval(gain, gain - spread, gain + spread)
+
+
+def _iou(table: ScoreTable, threshold: float) -> float:
+    return mean_iou(counts_at(table, threshold))
+
+
+def _only(run: Run, name: str, kept: NDArray[np.bool_]) -> Sums:
+    """Counts of a rung on the images kept alone."""
+    parts = []
+    for number, fitted in enumerate(run.outcomes[name]):
+        counts = decided(fitted) * kept[list(run.folds[number].report)][:, None, None]
+        parts.append(run.resampler.sums(number, counts))
+    return np.stack(parts)
