@@ -1,0 +1,84 @@
+"""How often is the diagnosis right? Planted cases, diagnosed blind, beside what every remedy truly gains.
+
+    python -m benchmarks.truth --quick
+    python -m benchmarks.truth --full
+
+Prints a row a case and one line of JSON at the end. Cases whose base took part in fitting anything are summed apart.
+The truth is `oracle.json`, made by `python -m benchmarks.truth.oracle`. What is done is kept in `runs/truth`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.truth.bases import BASES, DATA
+from benchmarks.truth.cases import FULL, QUICK, Case, make_case
+from benchmarks.truth.matrix import draw_matrix
+from benchmarks.truth.oracle import TABLE
+from benchmarks.truth.remedies import BY_CONSTRUCTION
+from benchmarks.truth.score import Judged, Told, diagnose, judge
+
+MATRIX = Path(__file__).resolve().parents[2] / "docs" / "truth.svg"
+
+
+def summed(rows: Sequence[tuple[Judged, Told]]) -> dict[str, Any]:
+    """The figures of some cases."""
+    healthy = [judged for judged, _ in rows if "-healthy-" in judged.case]
+    predicted = sum(judged.predicted for judged, _ in rows)
+    return {
+        "cases": len(rows),
+        "top1": round(float(np.mean([judged.right for judged, _ in rows])), 3) if rows else None,
+        "regret": round(float(np.mean([judged.regret for judged, _ in rows])), 4) if rows else None,
+        "coverage90": round(sum(judged.covered for judged, _ in rows) / predicted, 3) if predicted else None,
+        "false_alarms": round(float(np.mean([each.false_alarm for each in healthy])), 3) if healthy else None,
+        "label_ceiling_error": None,
+        "seconds_per_case": round(float(np.median([told.seconds for _, told in rows])), 1) if rows else None,
+        "cost_ratio": round(
+            float(np.median([t.seconds / t.baseline_seconds for _, t in rows if t.baseline_seconds])), 2
+        ),
+    }
+
+
+def available(name: str) -> bool:
+    """Whether the data of a base are here: planted ones always, real ones where their folder is."""
+    return name not in ("human", "fire_video", "bubil_cells") or (DATA / name).is_dir()
+
+
+def run(case: Case, truth: dict[str, Any]) -> tuple[Judged, Told]:
+    """One case, told and judged."""
+    told = diagnose(case)
+    judged = judge(case, told, truth.get(case.name, {"gains": {}}))
+    print(
+        f"| {case.name} | {judged.told} | {', '.join(judged.true)} | {'yes' if judged.right else 'NO'} "
+        f"| {judged.regret:.3f} | {judged.covered}/{judged.predicted} | {told.seconds:.0f} |",
+        flush=True,
+    )
+    return judged, told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--full", action="store_true")
+    args = parser.parse_args()
+    truth = json.loads(TABLE.read_text())
+    chosen = [each for each in (FULL if args.full else QUICK) if available(each[0])]
+    known = [each for each in chosen if each[1] in BY_CONSTRUCTION or make_case(*each).name in truth]
+    print("| case | told | true | right | regret | gains inside | s |\n|---|---|---|---|---|---|---|")
+    rows = [run(make_case(*each), truth) for each in known]
+    fitted = [row for row, each in zip(rows, known, strict=True) if BASES[each[0]].fitted]
+    others = [row for row, each in zip(rows, known, strict=True) if not BASES[each[0]].fitted]
+    draw_matrix([judged for judged, _ in rows], MATRIX)
+    print("fitted bases:", json.dumps(summed(fitted)))
+    print("other bases:", json.dumps(summed(others)))
+    print(json.dumps(summed(rows)))
+
+
+if __name__ == "__main__":
+    main()

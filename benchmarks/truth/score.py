@@ -1,0 +1,181 @@
+"""The diagnosis of a case, which never sees the oracle, and what it is worth beside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.truth.cases import Case
+from benchmarks.truth.oracle import recipe
+from benchmarks.truth.remedies import BY_CONSTRUCTION, CANDIDATE
+from unplateau import api
+from unplateau.data import open_data, read_pictures
+from unplateau.errors import DataError
+from unplateau.files import write_bytes, write_json
+from unplateau.training.saved import FACTS
+from unplateau.training.train import train_model
+from unplateau.types import Sample
+
+RUNS = Path("runs/truth/cases")
+STEPS = 120
+"""Steps of the ladder's models: the scenes are small."""
+
+TIE = 0.02
+NOTHING = "nothing"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the diagnosis said of a case: the first remedy, every predicted gain, and what it cost.
+
+    `seconds` are those of the diagnosis, `baseline_seconds` those of the user's own training before it.
+    """
+
+    case: str
+    first: str
+    gains: dict[str, tuple[float, float, float]]
+    listed: tuple[str, ...]
+    families: dict[str, float | None]
+    iou: float | None
+    seconds: float
+    baseline_seconds: float
+
+
+def diagnose(case: Case) -> Told:
+    """The user's run, then the diagnosis of it; kept, so that a second call reads it."""
+    folder = RUNS / case.name
+    kept = folder / "told.json"
+    if kept.exists():
+        values = json.loads(kept.read_text())
+        return Told(**{**values, "listed": tuple(values["listed"])})
+    shutil.rmtree(folder, ignore_errors=True)
+    told = _diagnosed(case, folder)
+    write_json(kept, asdict(told))
+    return told
+
+
+def _diagnosed(case: Case, folder: Path) -> Told:
+    data, model, out = folder / "data", folder / "model", folder / "diagnosis"
+    write_case((*case.train, *case.val), data)
+    start = time.perf_counter()
+    try:
+        _users_run(case, data, model)
+    except DataError as error:
+        # The door refuses masks that are damaged: that is the diagnosis, and nothing can be trained before it.
+        first = "fix-encoding" if "between two others" in str(error) else NOTHING
+        return Told(case.name, first, {}, (first,), {}, None, time.perf_counter() - start, 0.0)
+    middle = time.perf_counter()
+    candidate = str(CANDIDATE) if case.base == "human" and CANDIDATE.exists() else None
+    said = api.diagnose(data, positive=[1], model=model, extractor=candidate, steps=STEPS, out=out)
+    gains = {each["name"]: tuple(each["gain"][end] for end in ("mean", "low", "high")) for each in said["considered"]}
+    listed = tuple(each["name"] for each in said["remedies"])
+    shutil.rmtree(out / "fits")
+    return Told(
+        case.name,
+        listed[0] if listed else NOTHING,
+        gains,
+        listed,
+        {name: share["mean"] for name, share in said["families"].items()},
+        said["baseline"]["iou"],
+        time.perf_counter() - middle,
+        middle - start,
+    )
+
+
+def _users_run(case: Case, data: Path, model: Path) -> None:
+    """What the user did: trained by the setup, with the threshold and the metric of the setup."""
+    setup = case.setup
+    threads = torch.get_num_threads()
+    pictures = read_pictures(open_data(data), positive=[1], size=setup.size, seed=0)
+    facts = train_model(
+        pictures,
+        extractor=setup.extractor,
+        decoder=setup.decoder,
+        frozen=setup.frozen,
+        recipe=replace(recipe(setup), evaluations=8),
+        seed=0,
+        folder=model,
+    )
+    torch.set_num_threads(threads)
+    content = json.loads((model / FACTS).read_text())
+    if setup.threshold is not None:
+        content |= {"threshold": setup.threshold, "iou": None}
+    if setup.metric != "iou":
+        content["iou"] = _wrong(setup.metric, facts["iou"], case)
+    write_json(model / FACTS, content)
+
+
+def _wrong(metric: str, iou: float, case: Case) -> float:
+    """What a wrong metric makes of an IoU, taking misses and false answers for equally many."""
+    share = float(np.mean([each.mask == 1 for each in case.val]))
+    hit = share * 2 * iou / (1 + iou)
+    wrong = 2 * (share - hit)
+    return 1 - wrong if metric == "pixel accuracy" else (iou + (1 - share - wrong / 2) / (1 - share + wrong / 2)) / 2
+
+
+def write_case(samples: tuple[Sample, ...], folder: Path) -> None:
+    """The samples as a user's folder, with groups.csv and its splits."""
+    rows = [("stem", "group", "split")]
+    for sample in samples:
+        write_bytes(folder / "images" / f"{sample.name}.png", _png(sample.image))
+        write_bytes(folder / "masks" / f"{sample.name}.png", _png(sample.mask))
+        rows.append((sample.name, sample.group, sample.split))
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    write_bytes(folder / "groups.csv", text.getvalue().encode())
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+# ---- beside the truth ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A case told beside its truth. `covered` and `predicted` count gains inside their 90 % intervals."""
+
+    case: str
+    told: str
+    true: tuple[str, ...]
+    right: bool
+    regret: float
+    covered: int
+    predicted: int
+    false_alarm: bool
+
+
+def judge(case: Case, told: Told, oracle: dict[str, Any]) -> Judged:
+    """What a diagnosis is worth: the true gain of the remedy it names beside the best true gain."""
+    if case.plant in BY_CONSTRUCTION:
+        wanted = BY_CONSTRUCTION[case.plant]
+        return Judged(case.name, told.first, (wanted,), told.first == wanted, 0.0, 0, 0, False)
+    true = {NOTHING: 0.0, **{name: float(np.mean(each)) for name, each in oracle["gains"].items()}}
+    best = max(true.values())
+    named = true.get(told.first, 0.0)
+    inside = [low <= true.get(name, 0.0) <= high for name, (_, low, high) in told.gains.items() if name in true]
+    alarm = told.first.startswith("fix-") or told.first == "relabel"
+    return Judged(
+        case.name,
+        told.first,
+        tuple(sorted(name for name, gain in true.items() if gain >= best - TIE)),
+        named >= best - TIE,
+        max(0.0, best - named),
+        sum(inside),
+        len(inside),
+        case.plant == "healthy"
+        and (alarm or (told.first != NOTHING and named < TIE / 2 and told.gains[told.first][1] > TIE / 2)),
+    )
