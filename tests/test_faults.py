@@ -1,0 +1,114 @@
+"""A fault in the data is found, repaired, and what the repair adds is measured by training, not guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from made_run import curve
+from unplateau.data import open_data, read_pictures, split
+from unplateau.diagnosis import faults as module
+from unplateau.diagnosis.faults import INVALID, Fault, as_it_is, find_faults, remedy_of, tried, try_repairs
+from unplateau.diagnosis.fits import Fitted
+from unplateau.diagnosis.plan import make_fits, make_plan
+from unplateau.diagnosis.run import Run
+from unplateau.measures.scoring import score_images
+from unplateau.measures.thresholds import BINS
+from unplateau.scenes import scenes
+from unplateau.training.recipe import Recipe
+from unplateau.types import Interval, Pictures, Sample
+
+COUNT = 30
+
+
+def run_of(samples: Sequence[Sample]) -> Run:
+    """A run whose baseline answers what a model would that learnt its masks as they are."""
+    source = open_data(list(samples))
+    pictures = read_pictures(source, positive=[1], size=96, seed=0)
+    folds = split(pictures, folds=2, seed=0)
+    plan = make_plan(16.0, pictures.size, baseline="unet")
+    said = np.where(pictures.masks.numpy() == 1, 0.9, 0.1)[:, None]
+
+    def table(part: tuple[int, ...]):
+        return score_images(said[list(part)], pictures.masks[list(part)].numpy())
+
+    fits = tuple(
+        Fitted(
+            table(fold.inner),
+            table(fold.report),
+            table(fold.fit[:4]),
+            curve(0.9),
+            1.0,
+            (said[list(fold.report)] * BINS).astype(np.uint8),
+        )
+        for fold in folds
+    )
+    return Run(source, pictures, folds, 16.0, plan, {plan.baseline: fits}, 0)
+
+
+def moved(sample: Sample, rows: int, columns: int) -> Sample:
+    return replace(sample, mask=np.roll(sample.mask, (rows, columns), (0, 1)))
+
+
+@pytest.fixture(scope="module")
+def clean() -> list[Sample]:
+    return scenes("geometry", COUNT)
+
+
+def names(run: Run) -> list[str]:
+    return [fault.remedy for fault in find_faults(run).faults]
+
+
+def test_clean_scenes_have_no_fault(clean):
+    assert names(run_of(clean)) == []
+
+
+def test_shifted_masks_are_found_and_moved_back(clean):
+    found = find_faults(run_of([moved(each, 4, -3) for each in clean])).faults
+    assert [fault.remedy for fault in found] == ["fix-shift"]
+    assert found[0].repaired is not None
+    inside = (slice(None), slice(8, -8), slice(8, -8))
+    back, true = found[0].repaired.masks.numpy()[inside], np.stack([each.mask for each in clean])[inside]
+    assert (back == true).mean() > 0.99
+
+
+def test_a_picture_in_two_groups_is_a_leak_whose_gain_needs_no_training(clean):
+    twins = [replace(each, name=f"twin-{each.name}", group=f"twin-{each.group}") for each in clean[:3]]
+    (found,) = find_faults(run_of([*clean, *twins])).faults
+    assert found.remedy == "fix-leak"
+    assert found.repaired is None
+    assert found.gain is not None
+
+
+def test_a_repair_is_tried_on_each_fold_and_scored_on_the_repaired_masks(clean, monkeypatch):
+    run = run_of([moved(each, 4, -3) for each in clean])
+    faults = find_faults(run)
+    seen: list[Pictures] = []
+
+    def trained(fits, views, folder, told):
+        seen.extend(views.values())
+        return [run.outcomes[run.plan.baseline][fit.fold] for fit in fits]
+
+    monkeypatch.setattr(module, "run_fits", trained)
+    fits = make_fits(run.plan, run.pictures, run.folds, Recipe(), 0)
+    own = [fit for fit in fits if fit.name == run.plan.baseline]
+    after = try_repairs(run, faults, own, Path(), lambda *_: None)
+    (fault,) = faults.faults
+    assert seen == [fault.repaired]
+    # The old answers follow the shifted masks: on the repaired ones they score less than a training on those.
+    below, above = after.reading(as_it_is(fault)).mean, after.reading(tried(fault)).mean
+    assert below < 0.8 < above
+    remedy = remedy_of(after, fault)
+    assert remedy.name == "fix-shift"
+    assert remedy.gain.mean == pytest.approx(above - below)
+
+
+def test_what_makes_the_number_wrong_says_by_how_much_and_is_not_trained():
+    fault = Fault(INVALID[0], "minutes", "Twins.", gain=Interval(-0.1, -0.2, 0.0))
+    remedy = remedy_of(None, fault)  # type: ignore[arg-type]
+    assert remedy.gain == fault.gain
+    assert remedy.evidence == ("Twins.",)
