@@ -32,10 +32,19 @@ WORDS = {
 }
 """Statistics of an image, and what one calls more and less of each."""
 
+SEEN = np.array([1.0, 1.0, 1.0, 1.0, 0.02, 0.05, 0.02, 0.02])
+"""The least deviation of each statistic that counts: grey levels, then logarithms; less is rounding and compression."""
+
 ALPHA = 0.02
 """Chance that ordinary parts are called different, over all comparisons."""
 
 PERMUTATIONS = 2000
+LARGE = 2.0
+"""Deviations between groups that a sound verdict must be able to exclude."""
+
+SAID = 3
+"""Statistics named of a part that differs."""
+
 WORTH = 0.5
 """Difference in standard deviations between groups that is worth a word: a medium effect."""
 
@@ -50,16 +59,17 @@ APART_SHARE = 0.05
 class Difference:
     """One part against the images that train: the statistic that differs most, in standard deviations between groups.
 
-    `p` is the permutation p-value, over all statistics, and `least_p` the smallest that so few groups could give.
-    `effects` holds all statistics.
+    `p` is the permutation p-value, over all statistics. `detectable` is the effect from which on it would be below
+    the level of the test; infinite when so few `groups` (train, part) cannot tell at all. `words` says how the part
+    differs, by the statistics that do, the most first; `effects` holds all statistics.
     """
 
     part: str
     statistic: str
-    word: str
+    words: tuple[str, ...]
     effect: Interval
     p: float
-    least_p: float
+    detectable: float
     groups: tuple[int, int]
     effects: dict[str, Interval]
 
@@ -114,23 +124,25 @@ class DomainCheck(AbstractCheck[DomainMeasured]):
         generator = np.random.default_rng(run.seed)
         train = _unit_means(pictures, values, "train")
         there = [(part, _unit_means(pictures, values, part)) for part in parts]
-        differences = tuple(difference(part, train, units, generator) for part, units in there)
+        level = ALPHA / len(parts)
+        differences = tuple(difference(part, train, units, generator, level) for part, units in there)
         return DomainMeasured(differences, (), groups, len(pictures))
 
     def judge(self, measured: DomainMeasured) -> Finding:
         """Concern when a part differs more than chance and more than a little; undetermined with too few groups."""
         if not measured.differences:
             return _judge_groups(measured)
-        level = ALPHA / len(measured.differences)
-        found = [d for d in measured.differences if d.p <= level and abs(d.effect.mean) >= WORTH]
-        silent = [d for d in measured.differences if d.least_p > level]
+        found = [d for d in measured.differences if d.words and abs(d.effect.mean) >= WORTH]
+        silent = [d for d in measured.differences if d.detectable > LARGE]
         numbers = {d.part: {"effects": d.effects, "p": d.p, "groups": d.groups} for d in measured.differences}
         if found:
             claim = " ".join(_sentence(each) for each in found)
             return Finding("domain", Verdict.CONCERN, claim, None, numbers)
         if silent:
             counts = ", ".join(f"{d.groups[0]} groups train and {d.groups[1]} are in {d.part}" for d in silent)
-            claim = f"Too few groups to tell whether the parts come from one place: {counts}."
+            claim = (
+                f"Too few groups to tell whether the parts come from one place, unless they differed vastly: {counts}."
+            )
             return Finding("domain", Verdict.UNDETERMINED, claim, None, numbers)
         best = max(measured.differences, key=lambda d: abs(d.effect.mean))
         claim = f"The parts look alike: the largest difference, {best.statistic} of {best.part}, is "
@@ -176,26 +188,41 @@ def _slope(grey: NDArray[np.float32]) -> float:
 
 
 def difference(
-    part: str, train: NDArray[np.float64], there: NDArray[np.float64], generator: np.random.Generator
+    part: str,
+    train: NDArray[np.float64],
+    there: NDArray[np.float64],
+    generator: np.random.Generator,
+    level: float = ALPHA,
 ) -> Difference:
     """The largest difference between units (U, S) that train and units of another part, tested by permuting units."""
     joined, count = np.concatenate([train, there]), len(there)
     seen = _effects(joined, np.arange(len(train), len(joined))[None])[0]
     possible = comb(len(joined), count)
-    drawn = _draws(len(joined), count, possible, generator)
-    largest = np.abs(_effects(joined, drawn)).max(1)
-    place = int(np.abs(seen).argmax())
-    reached = int((largest >= abs(seen[place]) - 1e-9).sum())
+    largest = np.abs(_effects(joined, _draws(len(joined), count, possible, generator))).max(1)
     # All permutations hold the one seen; a sample does not, so it is added.
-    p = reached / len(drawn) if possible <= PERMUTATIONS else (reached + 1) / (len(drawn) + 1)
+    if possible > PERMUTATIONS:
+        largest = np.append(largest, np.abs(seen).max())
+    p_S = np.array([(largest >= abs(value) - 1e-9).mean() for value in seen])
     draws = _resampled(train, there, generator)
-    effects = {
-        name: interval(float(value), draws[:, index])
-        for index, (name, value) in enumerate(zip(WORDS, seen, strict=True))
-    }
-    name = list(WORDS)[place]
-    word = WORDS[name][0 if seen[place] > 0 else 1]
-    return Difference(part, name, word, effects[name], p, 1 / possible, (len(train), count), effects)
+    effects = {n: interval(float(value), draws[:, i]) for i, (n, value) in enumerate(zip(WORDS, seen, strict=True))}
+    ranked = np.argsort(-np.abs(seen))
+    names = list(WORDS)
+    return Difference(
+        part=part,
+        statistic=names[ranked[0]],
+        words=tuple(WORDS[names[i]][int(seen[i] < 0)] for i in ranked[:SAID] if p_S[i] <= level),
+        effect=effects[names[ranked[0]]],
+        p=float(p_S[ranked[0]]),
+        detectable=_detectable(largest, level),
+        groups=(len(train), count),
+        effects=effects,
+    )
+
+
+def _detectable(largest: NDArray[np.float64], level: float) -> float:
+    """The least effect that a share `level` of the permutations does not exceed; infinite with too few of them."""
+    allowed = int(level * len(largest) + 1e-9)
+    return float(np.sort(largest)[-allowed]) if allowed else float("inf")
 
 
 def _draws(units: int, count: int, possible: int, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -215,8 +242,7 @@ def _effects(units: NDArray[np.float64], there: NDArray[np.int64]) -> NDArray[np
         side @ np.square(units) - side.sum(1, keepdims=True) * mean**2 for side, mean in zip(sides, means, strict=True)
     ]
     freedom = max(1, len(units) - 2)
-    # A thousandth of the whole deviation is added: with few units the deviation within may vanish by chance.
-    spread = np.sqrt((squares[0] + squares[1]).clip(0) / freedom) + 1e-3 * units.std(0) + 1e-6
+    spread = np.maximum(np.sqrt((squares[0] + squares[1]).clip(0) / freedom), SEEN)
     return np.asarray((means[0] - means[1]) / spread)
 
 
@@ -225,7 +251,7 @@ def _resampled(
 ) -> NDArray[np.float64]:
     """Effects (resamples, S) with the units of each side drawn again, over the deviation within as it was seen."""
     within = np.concatenate([train - train.mean(0), there - there.mean(0)])
-    spread = np.sqrt(np.square(within).sum(0) / max(1, len(within) - 2)) + 1e-6
+    spread = np.maximum(np.sqrt(np.square(within).sum(0) / max(1, len(within) - 2)), SEEN)
     means = [side[generator.integers(0, len(side), (resamples, len(side)))].mean(1) for side in (there, train)]
     return np.asarray((means[0] - means[1]) / spread)
 
@@ -238,8 +264,9 @@ def _unit_means(pictures: Pictures, values: NDArray[np.float64], part: str) -> N
 
 
 def _sentence(found: Difference) -> str:
-    claim = f"The images of {found.part} are {found.word} than those that train, by {found.effect:+.2f} standard "
-    return claim + f"deviations of {found.statistic} between groups (p = {found.p:.3f})."
+    words = found.words[0] if len(found.words) == 1 else ", ".join(found.words[:-1]) + f" and {found.words[-1]}"
+    claim = f"The images of {found.part} are {words} than those that train: {found.statistic} by {found.effect:+.2f} "
+    return claim + f"standard deviations between groups (p = {found.p:.4f})."
 
 
 # ---- groups without parts ------------------------------------------------------------------------------------
@@ -258,8 +285,8 @@ def groups_apart(pictures: Pictures, values: NDArray[np.float64]) -> tuple[Apart
     means = np.stack([values[groups == group].mean(0) for group in range(count)])
     from_mean = means - means.mean(0)
     square = np.square(from_mean).sum(0)
-    rest = ((square - np.square(from_mean) * count / (count - 1)) / (count - 2)).clip(1e-12)
-    distance = from_mean * np.sqrt(count / (count - 1)) / np.sqrt(rest)
+    rest = ((square - np.square(from_mean) * count / (count - 1)) / (count - 2)).clip(0)
+    distance = from_mean * np.sqrt(count / (count - 1)) / np.maximum(np.sqrt(rest), SEEN)
     bound = student.isf(ALPHA / (2 * count * means.shape[1]), count - 2)
     found = []
     for group in np.flatnonzero(np.abs(distance).max(1) > bound).tolist():

@@ -1,0 +1,346 @@
+"""Whether two pictures are the same one: how much fine detail they share, after they were laid over each other.
+
+Coarse likeness does not tell: all pictures of asphalt are alike. Fine detail does: the grain of two pieces of asphalt
+is unrelated, while a picture that was saved again, resized, brightened or cropped keeps its own.
+
+Axes: N pictures, P pairs, K blocks of a picture, D pixels of a block, H W pixels, h w pixels of a coarser level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, zoom
+from scipy.stats import norm
+
+from unplateau.measures.registration import LEVELS, Floats, registration, warped
+
+Pairs = NDArray[np.int64]
+"""(P, 2) indices of pictures."""
+
+FINE, COARSE = 1.0, 3.0
+"""Standard deviations in pixels of the two Gaussians whose difference is detail: finer is lost to compression, coarser
+is shared by pictures that are merely alike."""
+
+BLOCK = 16
+"""Side of a block in pixels: a few times the coarsest detail, so that a block holds dozens of independent values."""
+
+NOISE = 0.5
+"""Grey levels of detail that rounding and compression make up on the working grid."""
+
+SHARED = 0.5
+"""A block is not the pictures' own when the mean of the set holds more than this share of its detail."""
+
+BLACK = 8
+"""Grey levels up to which a bar at the border is black, compression included."""
+
+RICH = 2.0
+"""A block counts when its detail is this many times the noise in either picture."""
+
+FEWEST_BLOCKS = 6
+"""Blocks that a median needs; a picture with fewer rich ones is plain, and nothing can be said of it."""
+
+SIDE = 16
+"""Cells along the long side of the coarse copy that candidates are found by."""
+
+ZOOMS = (1.0, 0.95, 0.9)
+"""Shares of the side that the coarse copies keep, so that crops of up to a tenth and more find their whole."""
+
+STRIP = 64
+"""Pictures or pairs worked on at once: bounds the memory."""
+
+FEWEST_CANDIDATES, SEARCHED = 2, 1200
+"""Candidates of each picture that are laid over it: few in a large set, all in a small one."""
+
+UNRELATED, FEWEST_UNRELATED = 200, 20
+"""Random pairs that show what unrelated pictures reach, and how few of them show nothing."""
+
+UPPER, ERROR = float(norm.cdf(1)), 0.01
+"""The quantile one deviation above the median, and the chance of a single false pair in a whole search."""
+
+SKEW = 2.0
+"""How much longer the upper side may be among unrelated pairs: laying them over each other picks the best."""
+
+PROMISING = 0.15
+"""Agreement after the coarse levels from which the finest is worth its time; twins have far more."""
+
+
+@dataclass(frozen=True)
+class Bands:
+    """What is compared: levels (N, h, w) of detail in the order of `LEVELS`, and the blocks (K,) that are a picture's
+    own: not those in which the mean of the set holds most of the detail, as the rim of a microscope does."""
+
+    levels: tuple[Floats, ...]
+    own: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.detail)
+
+    @property
+    def detail(self) -> Floats:
+        """The finest level (N, H, W), in grey levels."""
+        return self.levels[-1]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Agreement (P,) of pairs once laid over each other, and the scale and shift (P, 2, 2) that did it, in half sides;
+    `mirrored` (P,) where the second picture was mirrored first."""
+
+    pairs: Pairs
+    agreement: NDArray[np.float64]
+    found: NDArray[np.float64]
+    mirrored: NDArray[np.bool_]
+
+
+def bands(images: NDArray[np.uint8]) -> Bands:
+    """Detail of images uint8 (N, 3, H, W): differences of Gaussians of the grey picture, in grey levels."""
+    made: list[list[Floats]] = [[] for _ in LEVELS]
+    for image in images:
+        grey = unpadded(image).astype(np.float32).mean(0)
+        for place, (stride, _) in enumerate(LEVELS):
+            band = gaussian_filter(grey, FINE * stride) - gaussian_filter(grey, COARSE * stride)
+            made[place].append(_decimated(band, stride))
+    levels = tuple(np.stack(each).astype(np.float32) for each in made)
+    return Bands(levels, _own(levels[-1]))
+
+
+def _own(detail: Floats) -> NDArray[np.bool_]:
+    shared = np.square(_blocks(detail.mean(0, keepdims=True))).mean(-1)[0]
+    whole = sum(np.square(_blocks(each[None])).mean(-1)[0] for each in detail) / len(detail)
+    return np.asarray(shared <= SHARED * whole)
+
+
+def unpadded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image (3, H, W) with black bars and padding at its borders replaced by the nearest row or column.
+
+    The edge of a bar is strong detail that pictures of one shape share.
+    """
+    lit = image.max(0) > BLACK
+    rows, columns = (np.flatnonzero(lit.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return image
+    row = np.arange(lit.shape[0]).clip(rows[0], rows[-1])
+    column = np.arange(lit.shape[1]).clip(columns[0], columns[-1])
+    return image[:, row[:, None], column[None]]
+
+
+def _decimated(band: Floats, stride: int) -> Floats:
+    # Symmetric about the centre, so that a mirrored picture has the mirrored level.
+    return band if stride == 1 else zoom(band, 1 / stride, order=1, mode="nearest", grid_mode=True)
+
+
+# ---- the search ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Search:
+    """The likeliest pairs laid over each other, and what to hold them against.
+
+    `limit` is the agreement that unrelated pictures of this set do not reach once in a hundred such searches; nan
+    where there are too few pairs to know. `alike` (N, N) is the agreement of all pairs as they lie. `plain` (N,) marks
+    pictures without detail to compare.
+    """
+
+    matches: Matches
+    limit: float
+    alike: Floats
+    plain: NDArray[np.bool_]
+
+
+def search(
+    images: NDArray[np.uint8], apart: NDArray[np.bool_], generator: np.random.Generator, mirrored: bool = True
+) -> Search:
+    """Look for one picture twice among the pairs of images uint8 (N, 3, H, W) that are `apart` (N, N)."""
+    pictures = bands(images)
+    alike = agreements(pictures)
+    most = max(FEWEST_CANDIDATES, SEARCHED // len(images))
+    close = best_pairs(np.where(apart, alike, np.nan).astype(np.float32), 1)
+    straight = np.unique(np.concatenate([close, candidates(images, apart, most)]), axis=0)
+    found = [matched(pictures, straight)]
+    if mirrored:
+        found.append(matched(pictures, candidates(images, apart, most, mirrored=True), mirrored=True))
+    matches = _joined(found)
+    limit = _limit(pictures, apart, len(matches.pairs), generator)
+    return Search(matches, limit, alike, np.isnan(np.diag(alike)))
+
+
+def _joined(found: list[Matches]) -> Matches:
+    """The better of the ways each pair was laid over, best first."""
+    pairs = np.concatenate([each.pairs for each in found])
+    agreed = np.concatenate([each.agreement for each in found])
+    order = np.argsort(-np.nan_to_num(agreed, nan=-1), kind="stable")
+    _, first = np.unique(pairs[order], axis=0, return_index=True)
+    kept = order[np.sort(first)]
+    moved = np.concatenate([each.found for each in found])
+    return Matches(pairs[kept], agreed[kept], moved[kept], np.concatenate([each.mirrored for each in found])[kept])
+
+
+def _limit(pictures: Bands, apart: NDArray[np.bool_], tests: int, generator: np.random.Generator) -> float:
+    """The median of random pairs plus as many of their upper deviations as a normal variable needs for `tests`."""
+    pairs = np.argwhere(np.triu(apart, 1))
+    picked = pairs[generator.choice(len(pairs), min(len(pairs), UNRELATED), replace=False)]
+    null = matched(pictures, picked).agreement
+    null = null[np.isfinite(null)]
+    if len(null) < FEWEST_UNRELATED:
+        return float("nan")
+    # Quantiles, because some of the random pairs may be related indeed; those lengthen the upper side alone.
+    low, middle, high = np.quantile(null, [1 - UPPER, 0.5, UPPER])
+    deviation = min(high - middle, SKEW * (middle - low))
+    return float(middle + norm.isf(ERROR / max(tests, 1)) * deviation)
+
+
+# ---- agreement -----------------------------------------------------------------------------------------------
+
+
+def agreement(detail_a: Floats, detail_b: Floats, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The share of detail that pairs (P, H, W) have in common: the median over blocks of their correlation, -1..1.
+
+    The median, because a caption or a rim that several pictures share fills few blocks. Only blocks in `own` (K,)
+    count. nan where fewer than `FEWEST_BLOCKS` of them are rich in detail.
+    """
+    unit_a, energy_a = _unit_blocks(detail_a)
+    unit_b, energy_b = _unit_blocks(detail_b)
+    return _median(np.einsum("pkd,pkd->pk", unit_a, unit_b), np.maximum(energy_a, energy_b) * own)
+
+
+def agreements(pictures: Bands) -> Floats:
+    """`agreement` of all pairs of pictures as they lie, (N, N); nan where it cannot be told."""
+    unit, energy = _unit_blocks(pictures.detail)
+    energy, by_block = energy * pictures.own, np.ascontiguousarray(unit.transpose(1, 0, 2))
+    result = np.empty((len(unit), len(unit)), np.float32)
+    for start in range(0, len(unit), STRIP):
+        rows = slice(start, start + STRIP)
+        shared = np.matmul(by_block[:, rows], by_block.transpose(0, 2, 1)).transpose(1, 2, 0)
+        result[rows] = _median(shared, np.maximum(energy[rows, None], energy[None]))
+    return result
+
+
+def _unit_blocks(detail: Floats) -> tuple[Floats, Floats]:
+    """Blocks (N, K, D) whose scalar products are correlations damped by the noise, and their energy (N, K)."""
+    blocks = _blocks(detail)
+    energy = np.square(blocks).mean(-1)
+    return blocks / np.sqrt((energy + NOISE**2) * blocks.shape[-1])[..., None], energy
+
+
+def _blocks(detail: Floats) -> Floats:
+    """The picture (N, H, W) in blocks (N, K, D) of about `BLOCK` a side, each of zero mean."""
+    count, height, width = detail.shape
+    rows, columns = max(1, height // BLOCK), max(1, width // BLOCK)
+    tall, wide = height // rows, width // columns
+    cut = detail[:, (height - rows * tall) // 2 :, (width - columns * wide) // 2 :][:, : rows * tall, : columns * wide]
+    blocks = cut.reshape(count, rows, tall, columns, wide).transpose(0, 1, 3, 2, 4).reshape(count, rows * columns, -1)
+    return blocks - blocks.mean(-1, keepdims=True)
+
+
+def _median(shared: Floats, energy: Floats) -> NDArray[np.float64]:
+    """Median of (..., K) over the blocks rich in detail, nan where too few are."""
+    rich = energy >= (RICH * NOISE) ** 2
+    ranked = np.sort(np.where(rich, shared, np.inf), axis=-1)
+    count = rich.sum(-1)
+    low, high = (np.maximum(each, 0)[..., None] for each in ((count - 1) // 2, count // 2))
+    high = np.minimum(high, shared.shape[-1] - 1)
+    middle = (np.take_along_axis(ranked, low, -1) + np.take_along_axis(ranked, high, -1))[..., 0] / 2
+    return np.where(count >= min(FEWEST_BLOCKS, shared.shape[-1]), middle, np.nan).astype(np.float64)
+
+
+# ---- candidates ----------------------------------------------------------------------------------------------
+
+
+def candidates(images: NDArray[np.uint8], apart: NDArray[np.bool_], most: int, mirrored: bool = False) -> Pairs:
+    """For each picture the `most` others that its coarse copies are nearest to, among those it is `apart` (N, N) from.
+
+    The nearest by correlation of coarse grey copies, as they are and with a border cut off on either side.
+    """
+    plain = _centred(np.stack([_coarse(image, 1.0) for image in images]))
+    nearest = np.full((len(images), len(images)), -np.inf, np.float32)
+    for share in ZOOMS:
+        cut = np.stack([_coarse(image[..., ::-1] if mirrored else image, share) for image in images])
+        cut = _centred(cut)
+        forth = (cut @ plain.T).astype(np.float32)
+        nearest = np.maximum(nearest, np.maximum(forth, forth.T))
+    nearest[~apart] = -np.inf
+    np.fill_diagonal(nearest, -np.inf)
+    return best_pairs(nearest, most)
+
+
+def best_pairs(nearness: Floats, most: int) -> Pairs:
+    """The pairs (P, 2), lower index first and each once, of every row's `most` largest finite entries."""
+    columns = np.argsort(-np.nan_to_num(nearness, nan=-np.inf), axis=1, kind="stable")[:, :most]
+    rows = np.repeat(np.arange(len(nearness)), columns.shape[1])
+    pairs = np.stack([rows, columns.ravel()], axis=1)
+    pairs = np.sort(pairs[np.isfinite(nearness[pairs[:, 0], pairs[:, 1]])], axis=1)
+    return np.unique(pairs, axis=0).reshape(-1, 2)
+
+
+def _centred(copies: Floats) -> Floats:
+    """Copies without what all of them share, of unit length."""
+    copies = copies - copies.mean(0)
+    return copies / (np.linalg.norm(copies, axis=1, keepdims=True) + 1e-6)
+
+
+def _coarse(image: NDArray[np.uint8], share: float) -> Floats:
+    """A coarse grey copy of the middle `share` of the picture, of zero mean and unit length."""
+    grey = unpadded(image).astype(np.float32).mean(0)
+    cut = [round(side * (1 - share) / 2) for side in grey.shape]
+    grey = grey[cut[0] : grey.shape[0] - cut[0], cut[1] : grey.shape[1] - cut[1]]
+    height, width = image.shape[-2:]
+    cells = [max(4, round(SIDE * side / max(height, width))) for side in (height, width)]
+    rows, columns = (_averaging(side, count) for side, count in zip(grey.shape, cells, strict=True))
+    small = (rows @ grey @ columns.T).ravel()
+    small = small - small.mean()
+    return small / (np.linalg.norm(small) + 1e-6)
+
+
+def _averaging(pixels: int, cells: int) -> Floats:
+    """Weights (cells, pixels) that average pixels to cells by a Gaussian as wide as a cell."""
+    centres = (np.arange(cells) + 0.5) * pixels / cells - 0.5
+    weights = np.exp(-0.5 * ((np.arange(pixels) - centres[:, None]) / (0.6 * pixels / cells)) ** 2)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+# ---- registration --------------------------------------------------------------------------------------------
+
+
+def matched(pictures: Bands, pairs: Pairs, mirrored: bool = False) -> Matches:
+    """Agreement of pairs once the second picture was scaled and moved, each way on its own, onto the first."""
+    agreed, found = np.empty(len(pairs)), np.zeros((len(pairs), 2, 2))
+    for start in range(0, len(pairs), STRIP):
+        part = slice(start, start + STRIP)
+        fixed = tuple(level[pairs[part, 0]] for level in pictures.levels)
+        moving = tuple(level[pairs[part, 1]][..., :: -1 if mirrored else 1] for level in pictures.levels)
+        agreed[part], found[part] = _laid_over(fixed, moving, pictures.own)
+    return Matches(pairs, agreed, found, np.full(len(pairs), mirrored))
+
+
+def _laid_over(
+    fixed: tuple[Floats, ...], moving: tuple[Floats, ...], own: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The best agreement (P,) among: as they lie, after the coarse levels, after all; and its scale and shift."""
+    best, at = agreement(fixed[-1], moving[-1], own), np.zeros((len(fixed[-1]), 2, 2))
+    last = len(LEVELS) - 1
+    found = registration(fixed[:last], moving[:last], LEVELS[:last])
+    best, at = _better(best, at, fixed[-1], moving[-1], found, own)
+    # The finest level costs most and matters only to pairs that the coarser ones brought together.
+    near = np.flatnonzero(best >= PROMISING)
+    if len(near):
+        still, moved = fixed[-1][near], moving[-1][near]
+        finest = registration((still,), (moved,), LEVELS[last:], found[near])
+        best[near], at[near] = _better(best[near], at[near], still, moved, finest, own)
+    return best, at
+
+
+def _better(
+    best: NDArray[np.float64],
+    at: NDArray[np.float64],
+    fixed: Floats,
+    moving: Floats,
+    found: NDArray[np.float64],
+    own: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    moved, inside = warped(moving, found)
+    over = agreement(np.where(inside, fixed, 0), np.where(inside, moved, 0), own)
+    gains = np.nan_to_num(over, nan=-1) > np.nan_to_num(best, nan=-1)
+    return np.where(gains, over, best), np.where(gains[:, None, None], found, at)
