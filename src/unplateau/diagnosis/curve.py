@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.plan import HALF_STEPS
 from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.scaling import predict
+from unplateau.diagnosis.scaling import STEP_EXPONENTS, predict
 from unplateau.measures.intervals import interval
 from unplateau.types import Epoch, Finding, Interval, Verdict
 
@@ -74,8 +74,10 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
         draws = np.stack([run.resampler.draws(half), run.resampler.draws(full)], axis=1)
         means = np.array([run.resampler.mean(half), run.resampler.mean(full)])
         shares = np.array([0.5, 1.0])
-        (ahead,) = predict(shares, draws, (2.0,), np.random.default_rng(run.seed))
-        (middle,) = predict(shares, np.repeat(means[None], 200, 0), (2.0,), np.random.default_rng(run.seed))
+        (ahead,) = predict(shares, draws, (2.0,), np.random.default_rng(run.seed), STEP_EXPONENTS)
+        middle = predict(
+            shares, np.repeat(means[None], 200, 0), (2.0,), np.random.default_rng(run.seed), STEP_EXPONENTS
+        )[0]
         rises = np.array([trend([epoch.best_iou for epoch in curve]) for curve in curves])
         return CurveMeasured(
             types=tuple(curve_type(curve) for curve in curves),

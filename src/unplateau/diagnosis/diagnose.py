@@ -20,6 +20,7 @@ from unplateau.diagnosis.faults import Faults, find_faults, try_repairs
 from unplateau.diagnosis.fits import Fit, Fitted, Views, run_fits
 from unplateau.diagnosis.given import Given, answered, its_fold
 from unplateau.diagnosis.label_ceiling import LabelCeilingCheck
+from unplateau.diagnosis.labels import LabelsCheck
 from unplateau.diagnosis.ladder import PRIOR, LadderCheck, LadderMeasured
 from unplateau.diagnosis.leaks import LeaksCheck
 from unplateau.diagnosis.metric import MetricCheck
@@ -56,6 +57,7 @@ CHECKS = {
     "label ceiling": LabelCeilingCheck,
     "alignment": AlignmentCheck,
     "class index": ClassIndexCheck,
+    "labels": LabelsCheck,
     "leaks": LeaksCheck,
     "metric": MetricCheck,
     "domain": DomainCheck,

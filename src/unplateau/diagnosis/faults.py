@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unplateau.diagnosis import alignment, class_index
+from unplateau.diagnosis import alignment, class_index, labels
 from unplateau.diagnosis.alignment import AlignmentCheck
 from unplateau.diagnosis.class_index import ClassIndexCheck
 from unplateau.diagnosis.diversity import DiversityCheck
 from unplateau.diagnosis.domain import DomainCheck
 from unplateau.diagnosis.fits import Fit, Fitted, run_fits
+from unplateau.diagnosis.labels import LabelsCheck
 from unplateau.diagnosis.leaks import LeaksCheck, LeaksMeasured
 from unplateau.diagnosis.metric import MetricCheck, MetricMeasured
 from unplateau.diagnosis.run import Run, Sums, counts_at, decided
@@ -50,7 +51,15 @@ class Faults:
 
 def find_faults(run: Run) -> Faults:
     """Ask every question about the data and the number; none of them trains."""
-    asked = [_alignment(run), _class_index(run), _leaks(run), _metric(run), _domain(run), _diversity(run)]
+    asked = [
+        _alignment(run),
+        _class_index(run),
+        _labels(run),
+        _leaks(run),
+        _metric(run),
+        _domain(run),
+        _diversity(run),
+    ]
     return Faults(tuple(finding for finding, _ in asked), tuple(fault for _, fault in asked if fault))
 
 
@@ -120,6 +129,18 @@ def _class_index(run: Run) -> tuple[Finding, Fault | None]:
     if finding.verdict is not Verdict.CONCERN:
         return finding, None
     return finding, Fault("fix-class-index", "minutes", finding.claim, class_index.repaired(run, measured))
+
+
+def _labels(run: Run) -> tuple[Finding, Fault | None]:
+    check = LabelsCheck()
+    measured = check.measure(run)
+    finding = check.judge(measured)
+    if finding.verdict is not Verdict.CONCERN:
+        return finding, None
+    mended = labels.repaired(run.pictures, run.answers, measured)
+    swapped = len(measured.partners) >= len({spot.picture for spot in (*measured.spots, *measured.denied)}) / 2
+    remedy, cost = ("fix-pairing", "minutes") if swapped else ("relabel", "annotation work")
+    return finding, Fault(remedy, cost, finding.claim, mended)
 
 
 def _leaks(run: Run) -> tuple[Finding, Fault | None]:

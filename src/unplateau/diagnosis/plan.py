@@ -135,7 +135,7 @@ def make_fits(plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: R
         subsets = nested(pictures, fold, plan.fractions, own_seed)
         for fraction, subset in zip(plan.fractions, subsets, strict=True):
             less = replace(fold, fit=subset)
-            fits.append(_fit(baseline, less_name(fraction), number, less, _shortened(recipe, fraction), own_seed))
+            fits.append(_fit(baseline, less_name(fraction), number, less, recipe, own_seed))
         shorter = replace(recipe, steps=max(1, recipe.steps // 2))
         fits.append(_fit(baseline, HALF_STEPS, number, fold, shorter, own_seed))
     return fits
@@ -174,11 +174,6 @@ def _fit(rung: RungPlan, name: str, number: int, fold: Fold, recipe: Recipe, see
         seed,
         rung.cost,
     )
-
-
-def _shortened(recipe: Recipe, fraction: float) -> Recipe:
-    """Fewer images need fewer steps; halving the data takes an eighth off, far less than a fixed number of epochs."""
-    return replace(recipe, steps=round(recipe.steps * fraction**0.2))
 
 
 def _still(augmentation: Augmentation) -> Augmentation:
