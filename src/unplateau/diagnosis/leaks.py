@@ -217,6 +217,9 @@ def _counted(count: int) -> str:
 def _related(measured: LeaksMeasured) -> str:
     if not measured.related:
         return ""
-    best = measured.related[0]
-    claim = f" {_counted(len(measured.related))} share more detail than unrelated pictures of this set do, most of all "
-    return claim + f"{best.first} and {best.second} (correlation {best.agreement:.2f}): neighbours of one scene."
+    best, count = measured.related[0], len(measured.related)
+    claim = f" {_counted(count)} {'shares' if count == 1 else 'share'} more detail than unrelated pictures of this set "
+    claim += (
+        f"do, most of all {best.first} and {best.second} (correlation {best.agreement:.2f}): one scene seen twice, "
+    )
+    return claim + "or neighbouring slices or frames."

@@ -161,7 +161,8 @@ def search(
     straight = np.unique(np.concatenate([close, candidates(images, apart, most)]), axis=0)
     found = [matched(pictures, straight)]
     if mirrored:
-        found.append(matched(pictures, candidates(images, apart, most, mirrored=True), mirrored=True))
+        turned = candidates(images, apart, FEWEST_CANDIDATES, mirrored=True)
+        found.append(matched(pictures, turned, mirrored=True))
     matches = _joined(found)
     limit = _limit(pictures, apart, len(matches.pairs), generator)
     return Search(matches, limit, alike, np.isnan(np.diag(alike)))
