@@ -15,7 +15,7 @@ from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.fits import spread
 from unplateau.diagnosis.run import Run
 from unplateau.errors import DataError
-from unplateau.measures.annotators import FEWEST, Bits, Drawing, agreement_counts, label_ceiling, redraw
+from unplateau.measures.annotators import FEWEST, Bits, Drawing, Redrawn, agreement_counts, label_ceiling, redraw
 from unplateau.measures.thresholds import Counts
 from unplateau.types import IGNORE, Finding, Interval, Size, Task, Verdict
 
@@ -94,8 +94,8 @@ def ceilings(
     groups = [source.groups[index] for index in indices]
     try:
         rows = [
-            (groups[place], *_counts(drawings[place], first, second, grid))
-            for place, first, second in redraw(drawings, groups, generator)
+            (groups[each.index], *_counts(drawings[each.index], each, grid))
+            for each in redraw(drawings, groups, generator)
         ]
     except DataError:  # too few images hold the class: a diagnosis goes on without this answer
         return NOTHING, NOTHING, 0
@@ -104,11 +104,15 @@ def ceilings(
     return native_ceiling, grid_ceiling, len(kept)
 
 
-def _counts(drawing: Drawing, first: Bits, second: Bits, grid: Size) -> tuple[Counts, Counts]:
-    """Agreement (2, 3) at the size of the drawing and on the grid."""
-    masks = (drawing.label, first, second, drawing.counted)
-    on_grid = [fit_mask(each.astype(np.uint8), Box(0, 0, *grid)).astype(bool) for each in masks]
-    return agreement_counts(*masks), agreement_counts(on_grid[0], on_grid[1], on_grid[2], on_grid[3])
+def _counts(drawing: Drawing, redrawn: Redrawn, grid: Size) -> tuple[Counts, Counts]:
+    """Agreement (3, 3) at the size of the drawing and on the grid."""
+
+    def coarse(mask: Bits) -> Bits:
+        return fit_mask(mask.astype(np.uint8), Box(0, 0, *grid)).astype(bool)
+
+    small = Redrawn(redrawn.index, coarse(redrawn.first), coarse(redrawn.second), coarse(redrawn.hint))
+    native = agreement_counts(drawing.label, redrawn, drawing.counted)
+    return native, agreement_counts(coarse(drawing.label), small, coarse(drawing.counted))
 
 
 def drawing_of(source: AbstractSource, task: Task, index: int) -> Drawing:

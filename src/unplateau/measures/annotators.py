@@ -11,6 +11,9 @@ contours, so that its square adds like a variance. Hence annotator + shared erro
 annotators then differ by twice the annotator's `share` of it. The share is not known from one annotation: at 1 the
 redrawers have no error in common, at 1/2 they err as much as a person. See `SHARES`.
 
+The hint h tells where the label is, to its known displacement, and the redrawers use that: as two measurements of one
+place combine by 1 / variance, what they would get wrong without it is 1 / (1 / v - 1 / |a - h|^2).
+
 Axes: N images, H W pixels, P pixels near the hint, F clues.
 """
 
@@ -64,6 +67,16 @@ class Drawing:
 
 
 @dataclass(frozen=True)
+class Redrawn:
+    """What was drawn again of the drawing `index`: twice, and the hint that both drew from, all (H, W)."""
+
+    index: int
+    first: Bits
+    second: Bits
+    hint: Bits
+
+
+@dataclass(frozen=True)
 class Redrawer:
     """Ridge regression on random rectified features (Rahimi and Recht, NIPS 2007) of standardised clues (P, F)."""
 
@@ -93,9 +106,12 @@ def half_width(label: Bits) -> float:
 
 def displaced(label: Bits, pixels: float, generator: np.random.Generator) -> Bits:
     """The label warped by a smooth random field with a root mean square of `pixels` along each axis."""
+    reach = min(3 * pixels, min(label.shape) / 8)
     fields = []
     for _ in range(2):
-        smooth = ndimage.gaussian_filter(generator.normal(size=label.shape), 3 * pixels, mode="wrap")
+        # A field wider than the image would be a shift of unbounded size: its mean is no part of its spread.
+        smooth = ndimage.gaussian_filter(generator.normal(size=label.shape), reach, mode="wrap")
+        smooth -= smooth.mean()
         fields.append(pixels * smooth / max(float(smooth.std()), 1e-12))
     rows, columns = np.indices(label.shape)
     places = (rows + fields[0], columns + fields[1])
@@ -223,10 +239,8 @@ def _window(band: Bits, margin: int) -> tuple[slice, slice]:
     return rows, columns
 
 
-def redraw(
-    drawings: Sequence[Drawing], groups: Sequence[str], generator: np.random.Generator
-) -> Iterator[tuple[int, Bits, Bits]]:
-    """Index, first and second redrawing (H, W) of each drawing that holds anything, by redrawers that never saw it.
+def redraw(drawings: Sequence[Drawing], groups: Sequence[str], generator: np.random.Generator) -> Iterator[Redrawn]:
+    """Two redrawings of each drawing that holds anything, by redrawers that never saw it.
 
     Groups are kept whole: each half of them is redrawn by two redrawers that learned from one quarter each. With
     fewer than four groups, single images are dealt instead.
@@ -247,7 +261,7 @@ def redraw(
         seen = each.clues()
         others = (2, 3) if part < 2 else (0, 1)
         first, second = (each.redrawn(redrawers[other], seen) for other in others)
-        yield index, first, second
+        yield Redrawn(index, first, second, each.hint)
 
 
 def _quarters(groups: list[str], generator: np.random.Generator) -> list[int]:
@@ -274,10 +288,11 @@ def _learned(part: list[tuple[Floats, Bits]], generator: np.random.Generator) ->
 # ---- the estimate --------------------------------------------------------------------------------------------
 
 
-def agreement_counts(label: Bits, first: Bits, second: Bits, counted: Bits) -> NDArray[np.int64]:
-    """Counts (2, 3) of the label against both redrawings, summed, and of the redrawings against each other."""
-    pairs = [_pair(label, first, counted) + _pair(label, second, counted), _pair(first, second, counted)]
-    return np.stack(pairs)
+def agreement_counts(label: Bits, redrawn: Redrawn, counted: Bits) -> NDArray[np.int64]:
+    """Counts (3, 3): the label against both redrawings, summed; the redrawings against each other; label and hint."""
+    with_label = _pair(label, redrawn.first, counted) + _pair(label, redrawn.second, counted)
+    between = _pair(redrawn.first, redrawn.second, counted)
+    return np.stack([with_label, between, _pair(label, redrawn.hint, counted)])
 
 
 def _pair(first: Bits, second: Bits, counted: Bits) -> NDArray[np.int64]:
@@ -297,19 +312,24 @@ def overlap(difference: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def annotator_iou(counts: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """IoU (...,) of two annotators, from counts (..., 2, 3) of `agreement_counts` summed over images."""
-    with_label, between = np.moveaxis(mismatch(iou(counts)), -1, 0)
-    common = np.maximum(with_label**2 - between**2 / 2, 0)
-    return overlap(np.sqrt(2 * share * common))
+    """IoU (...,) of two annotators, from counts (..., 3, 3) of `agreement_counts` summed over images.
+
+    0 where the redrawers know no more than the hint told them.
+    """
+    with_label, between, hinted = np.moveaxis(mismatch(iou(counts)), -1, 0) ** 2
+    common = np.maximum(with_label - between / 2, 0)
+    left = np.maximum(hinted - common, 0)
+    alone = np.divide(common * hinted, left, out=np.where(common > 0, np.inf, 0.0), where=left > 0)
+    return overlap(np.sqrt(2 * share * alone))
 
 
 def label_ceiling(counts: NDArray[np.int64], groups: Sequence[str], generator: np.random.Generator) -> Interval:
-    """The estimate with its interval from counts (N, 2, 3), one group a row's own; groups are resampled whole.
+    """The estimate with its interval from counts (N, 3, 3), one group a row's own; groups are resampled whole.
 
     The interval holds the chance of the images and the whole range of `SHARES`.
     """
     _, unit = np.unique(np.asarray(groups), return_inverse=True)
-    summed = np.zeros((int(unit.max()) + 1, 2, 3))
+    summed = np.zeros((int(unit.max()) + 1, 3, 3))
     np.add.at(summed, unit, counts)
     even = np.full(len(summed), 1 / len(summed))
     drawn = np.einsum("rg,gpx->rpx", generator.multinomial(len(summed), even, size=RESAMPLES), summed)
