@@ -37,7 +37,7 @@ from unplateau.measures.intervals import interval
 from unplateau.types import IGNORE, Finding, Interval, Pictures, Size, Verdict
 
 IMAGES = 64
-TURNED_IMAGES = 16
+TURNED_IMAGES = 12
 """Images that are also compared turned and mirrored: that shows on few, and costs as much again for each turn."""
 
 LONGEST = 512
@@ -49,13 +49,12 @@ REACHES = (6, 24)
 RESAMPLES = 400
 
 FEWEST = 8
-"""Images that a part must have to be judged by itself."""
-
+"""Images that a part must have to be judged."""
 TOLERANCE = 1.0
 """Pixels of the measured grid: edges have a width, and outlines are drawn on one side of it by habit."""
 
 LOCATED = 1.5
-"""Half an interval, in pixels: what is located worse than that has no peak worth the name."""
+"""Half an interval, in pixels: what is located worse has no peak."""
 
 CLEAR, CLUSTER = 0.5, 1.0
 """Standard deviations by which one image's peak must stand out to count; pixels within which images agree."""
@@ -64,7 +63,7 @@ LEAST_SHARE, FEWEST_STRAYS = 0.05, 4
 """Share (surely) and number of images that must agree on an offset of their own."""
 
 
-UNKNOWN = Interval(float("nan"), float("nan"), float("nan"))
+UNKNOWN = Interval(np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -189,16 +188,14 @@ def strayed(measured: AlignmentMeasured) -> bool:
 
 def _trouble(measured: AlignmentMeasured) -> Iterator[str]:
     """A sentence for each thing that is wrong; what the first explains is not said again."""
-    splits = shifted_splits(measured)
     if turned(measured):
         yield f"The masks fit their images better as if they had been {measured.turn}."
         return
-    for name, placement in splits.items():
-        yield f"The masks of {name!r} are shifted against their images {_placed(placement)}."
-    if splits:
+    if splits := shifted_splits(measured):
+        yield from (f"The masks of {name!r} are shifted {_placed(placement)}." for name, placement in splits.items())
         return
     if shifted(measured.whole, measured.pixel):
-        yield f"The masks are shifted against their images {_placed(measured.whole)}."
+        yield f"The masks are shifted {_placed(measured.whole)}."
     if strayed(measured):
         rows, columns = measured.strays_at
         yield (
@@ -208,7 +205,8 @@ def _trouble(measured: AlignmentMeasured) -> Iterator[str]:
 
 
 def _placed(placement: Placement) -> str:
-    return f"by {placement.rows:+.1f} rows (down) and {placement.columns:+.1f} columns (right) of native pixels"
+    rows, columns = placement.rows, placement.columns
+    return f"against their images by {rows:+.1f} rows (down) and {columns:+.1f} columns (right), in native pixels"
 
 
 # ---- the repair ----------------------------------------------------------------------------------------------
@@ -218,7 +216,7 @@ def repaired(pictures: Pictures, measured: AlignmentMeasured) -> Pictures:
     """The same images with the masks that are off moved back, to the nearest pixel of the working grid.
 
     What comes in from outside is 255. Of images that share an offset of their own only those that were read are
-    known. A turn is undone before any shift; one that needs a square leaves other grids as they are.
+    known. When masks are turned that alone is undone, where the grid allows it.
     """
     masks = pictures.masks.clone()
     if turned(measured):
@@ -285,11 +283,11 @@ class Scores:
         return replace(same, by_offset=self.turned[turn]) if turn else same
 
 
-def read_scores(source: AbstractSource, seed: int) -> Scores:
+def read_scores(source: AbstractSource, seed: int, turned_images: int = TURNED_IMAGES) -> Scores:
     """Scores of at most `IMAGES` pairs of a source, read at native size, one in memory at a time."""
     picked = choose(source, IMAGES, seed)
     scale, reach = _frame([source.size(index) for index in picked])
-    also = set(spread(tuple(picked), TURNED_IMAGES))
+    also = set(spread(tuple(picked), turned_images))
     kept, turned_rows = [], []
     scores: list[NDArray[np.float64]] = []
     turned: list[dict[str, NDArray[np.float64]]] = []
