@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.diagnosis.check import AbstractCheck
+from unplateau.diagnosis.plan import mapped
 from unplateau.diagnosis.run import Run, Sums
 from unplateau.measures.anatomy import KINDS, anatomy_counts
 from unplateau.measures.intervals import interval
-from unplateau.measures.thresholds import BINS, Counts, best_threshold
+from unplateau.measures.thresholds import BINS, Counts
 from unplateau.types import Finding, Interval, Verdict
 
 WORTH = 0.01
@@ -120,13 +121,13 @@ def answer_counts(run: Run) -> Counts:
 
 
 def thresholds(run: Run) -> NDArray[np.int64]:
-    """The threshold (N,) in steps of 1 / BINS that decides each picture's answer: its own fold's, from inner images."""
+    """The threshold (N,) in steps of 1 / BINS that decides each picture's answer: that in force in its fold."""
     cuts = np.full(len(run.pictures), BINS // 2)
     if run.binary:
         fits = run.outcomes[run.plan.baseline]
-        for fold, fitted in reversed(list(zip(run.folds, fits, strict=True))):
-            threshold = best_threshold(fitted.inner)
-            cuts[list(fold.report)] = round((threshold if np.isfinite(threshold) else 0.5) * BINS)
+        for number, fitted in reversed(list(enumerate(fits))):
+            threshold = fitted.threshold if np.isfinite(fitted.threshold) else 0.5
+            cuts[list(mapped(run.folds, number, len(run.pictures)))] = round(threshold * BINS)
     return cuts
 
 
