@@ -10,6 +10,7 @@ from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.bounded import RUNGS, rung
 from unplateau.extractors.checkpoint import TIMM, from_file
 from unplateau.extractors.squeezenet import squeezenet
+from unplateau.extractors.teachers import from_spelling
 from unplateau.extractors.tensors import SUFFIXES
 from unplateau.extractors.timm import from_timm, timm_names
 
@@ -102,6 +103,9 @@ def build_extractor(
 ) -> AbstractExtractor:
     """A rung ("unet", "reach-33", ...), a name of `EXTRACTORS`, any other name of timm, or a path to a checkpoint.
 
+    "timm/NAME@FILE" is a teacher from elsewhere: the network NAME of timm with the weights in FILE, in any layout that
+    `load_teacher` reads.
+
     Raises:
         PieceError: neither a name nor a file, or its weights cannot be had.
     """
@@ -111,9 +115,7 @@ def build_extractor(
     if name in EXTRACTORS:
         return EXTRACTORS[name](pretrained=pretrained, weights=weights)
     if name.startswith(TIMM):
-        network, _, levels = name.removeprefix(TIMM).partition(":")
-        chosen = tuple(int(level) for level in levels.split(",")) if levels else None
-        return from_timm(network, pretrained=pretrained, levels=chosen, weights=weights)
+        return from_spelling(name, pretrained=pretrained, weights=weights)
     if isinstance(name_or_path, Path) or name.endswith(SUFFIXES) or "/" in name:
         return from_file(Path(name))
     known = timm_names()
