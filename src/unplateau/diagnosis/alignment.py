@@ -47,7 +47,6 @@ REACHES = (6, 24)
 """Least and most pixels that are searched in each direction; an eighth of the short side between them."""
 
 RESAMPLES = 400
-
 FEWEST = 8
 """Images that a part must have to be judged."""
 TOLERANCE = 1.0
@@ -117,9 +116,8 @@ class AlignmentCheck(AbstractCheck[AlignmentMeasured]):
     Why it matters: a model trained on shifted masks predicts shifted masks, so no score of its own shows the shift;
         where only a part has it, the two parts contradict each other.
 
-    When it misleads: outlines drawn on one side of soft edges look like a shift of up to a pixel, which is therefore
-        not called one; a class whose outlines are nowhere visible has no peak; a shift that grows across the image,
-        or differs from file to file, is not sought.
+    When it misleads: outlines drawn on one side of soft edges look like a shift, so up to a pixel is not called one;
+        a shift that grows across the image, or differs from file to file, is not sought.
 
     What to do next: look at a few masks over their images; export them again without the crop, padding or half-pixel
         that moved them, or move them back by the offset.
@@ -133,7 +131,7 @@ class AlignmentCheck(AbstractCheck[AlignmentMeasured]):
         return measure_alignment(read_scores(run.source, run.seed), run.seed)
 
     def judge(self, measured: AlignmentMeasured) -> Finding:
-        """Concern when an offset surely exceeds the tolerance, undetermined when there is no peak."""
+        """Concern when an offset surely exceeds the tolerance, sound when twice that is ruled out."""
         numbers = {
             "offset_rows": measured.whole.rows,
             "offset_columns": measured.whole.columns,
@@ -145,10 +143,12 @@ class AlignmentCheck(AbstractCheck[AlignmentMeasured]):
             "turn_gain": measured.turn_gain,
         }
         if said := list(_trouble(measured)):
-            return Finding("alignment", Verdict.CONCERN, " ".join(said), None, numbers, measured.strays)
-        if not located(measured.whole, measured.pixel):
-            claim = "The outlines of the masks fit the edges of the images no better at one place than at others, so "
-            claim += f"these {measured.whole.images} images cannot tell whether the masks are shifted."
+            examples = measured.strays if strayed(measured) else ()
+            return Finding("alignment", Verdict.CONCERN, " ".join(said), None, numbers, examples)
+        excluded = measured.whole.length.high < 2 * TOLERANCE * measured.pixel
+        if not (located(measured.whole, measured.pixel) and excluded):
+            claim = f"These {measured.whole.images} images cannot tell whether the masks are shifted: no place surely "
+            claim += "fits their outlines better than places two pixels away."
             return Finding("alignment", Verdict.UNDETERMINED, claim, None, numbers)
         claim = f"The masks lie on the edges of their images to within {TOLERANCE * measured.pixel:.1f} pixels: they "
         claim += f"are off by {measured.whole.rows:+.1f} rows and {measured.whole.columns:+.1f} columns."
