@@ -47,13 +47,13 @@ class LabelCeilingCheck(AbstractCheck[LabelCeilingMeasured]):
 
     What it measures: two redrawers, trained on disjoint images, redraw each contour from the native image and a hint
         that was displaced at random. What they have in common against the label is the annotator's deviation and
-        their own shared error; the estimate gives each half, the interval a quarter to all of it to the annotator.
+        their own shared error. The low end gives all of it to the annotator; the middle, half, is a convention.
 
     Why it matters: no model can be told to score above the agreement of those who made the labels.
 
     When it misleads: objects that one annotator leaves out are not seen, nor are habits that the one annotator keeps
-        everywhere, so that the truth can lie lower. Where contours are sharp in the image nearly all of the deviation
-        is the annotator's, and the truth lies at the low end.
+        everywhere, so that the truth can lie below the low end. Where the redrawers cannot follow the contour, as
+        between textures, the truth can lie far above the middle. It therefore never says that labels are the limit.
 
     What to do next: have twenty images labelled by a second person; that measures what is estimated here.
 
@@ -70,18 +70,17 @@ class LabelCeilingCheck(AbstractCheck[LabelCeilingMeasured]):
         return LabelCeilingMeasured(native, grid, baseline, images)
 
     def judge(self, measured: LabelCeilingMeasured) -> Finding:
-        """Concern when the baseline has reached what annotators may agree on; sound when it is surely below."""
+        """Sound when the baseline is below even the low end; else undetermined, as the high end is not known."""
         ceiling, baseline = measured.grid, measured.baseline
         if not np.isfinite([ceiling.low, ceiling.high]).all():
             claim = "Two annotators cannot be compared: that needs one class, on at least eight images."
             return Finding("label ceiling", Verdict.UNDETERMINED, claim)
-        claim = f"Two annotators would agree at about {measured.native:.2f} IoU, {ceiling:.2f} on the working grid; "
-        claim += f"the baseline scores {baseline:.2f}."
-        verdict = Verdict.UNDETERMINED
-        if baseline.high < ceiling.low:
-            verdict = Verdict.SOUND
-        elif baseline.low > ceiling.mean:
-            verdict = Verdict.CONCERN
+        claim = f"As far as contours go, two annotators would agree at {measured.native.low:.2f} IoU at least, "
+        claim += (
+            f"{ceiling.low:.2f} on the working grid; the baseline scores {baseline:.2f}. How much higher they would "
+        )
+        claim += "agree cannot be told from one annotation."
+        verdict = Verdict.SOUND if baseline.high < ceiling.low else Verdict.UNDETERMINED
         return Finding("label ceiling", verdict, claim, None, {"native": measured.native, "grid": ceiling})
 
 

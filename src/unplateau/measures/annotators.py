@@ -35,8 +35,11 @@ from unplateau.types import Interval
 Floats = NDArray[np.float32]
 Bits = NDArray[np.bool_]
 
-SHARES = (1.0, 0.5, 0.25)
-"""Part of what both redrawers get wrong alike that is the annotator's: for the low end, the estimate, the high end."""
+SHARES = (1.0, 0.5)
+"""Part of what both redrawers get wrong alike that is the annotator's: for the low end, the middle.
+
+One annotation does not tell it, and at 0 two annotators agree perfectly. The middle is a convention, not a measurement;
+only the low end rests on something, since the annotator cannot have deviated by more than all of it."""
 
 DISPLACED = 0.7
 """Root mean square of the hint's displacement along each axis, in half-widths: one half-width in all."""
@@ -326,14 +329,15 @@ def annotator_iou(counts: NDArray[np.float64], share: float) -> NDArray[np.float
 def label_ceiling(counts: NDArray[np.int64], groups: Sequence[str], generator: np.random.Generator) -> Interval:
     """The estimate with its interval from counts (N, 3, 3), one group a row's own; groups are resampled whole.
 
-    The interval holds the chance of the images and the whole range of `SHARES`.
+    The interval holds the chance of the images and every share from 1 down to 0: it is a bound from below, and
+    its high end is always 1.
     """
     _, unit = np.unique(np.asarray(groups), return_inverse=True)
     summed = np.zeros((int(unit.max()) + 1, 3, 3))
     np.add.at(summed, unit, counts)
     even = np.full(len(summed), 1 / len(summed))
     drawn = np.einsum("rg,gpx->rpx", generator.multinomial(len(summed), even, size=RESAMPLES), summed)
-    low, middle, high = (
+    low, middle = (
         interval(float(annotator_iou(summed.sum(0), share)), annotator_iou(drawn, share)) for share in SHARES
     )
-    return Interval(middle.mean, low.low, high.high)
+    return Interval(middle.mean, low.low, 1.0)
