@@ -10,7 +10,7 @@ from conftest import make_pictures
 from unplateau.data.sources import open_data
 from unplateau.data.splits import split
 from unplateau.diagnosis.fits import Fitted
-from unplateau.diagnosis.plan import FRACTIONS, HALF_STEPS, Plan, less_name, make_plan, mapped
+from unplateau.diagnosis.plan import CONTEXT, FRACTIONS, HALF_STEPS, Plan, less_name, make_plan, mapped
 from unplateau.diagnosis.run import Run
 from unplateau.measures.thresholds import BINS, ScoreTable, counts_of
 from unplateau.types import Epoch, Fold, Pictures, Sample
@@ -98,10 +98,11 @@ def made_run(
     generator = np.random.default_rng(seed)
     difficulty = np.repeat(generator.normal(0, noise, groups), 3)
     outcomes = {name: _outcomes(value, parts, difficulty, generator, seen, cut) for name, value in wanted.items()}
-    outcomes[plan.baseline] = tuple(
-        replace(each, maps=_answers(pictures, mapped(parts, number, len(pictures))))
-        for number, each in enumerate(outcomes[plan.baseline])
-    )
+    for name in {plan.baseline, CONTEXT}:
+        outcomes[name] = tuple(
+            replace(each, maps=_answers(pictures, mapped(parts, number, len(pictures))))
+            for number, each in enumerate(outcomes[name])
+        )
     return Run(source_of(pictures), pictures, parts, DIAMETER, plan, outcomes, seed)
 
 

@@ -695,7 +695,7 @@ def test_smaller_shares_of_the_data_lie_in_larger_ones_and_in_fit(fits):
 
 
 def test_only_the_baseline_keeps_its_answers_and_only_the_contours_stay_uncoloured(fits):
-    assert {fit.name for fit in fits if fit.maps} == {"baseline"}
+    assert {fit.name for fit in fits if fit.maps} == {"baseline", CONTEXT}
     assert {fit.name for fit in fits if fit.view == "contour"} == {CONTOUR}
     still = named(fits, CONTOUR)[0].recipe.augmentation
     assert (still.contrast, still.brightness, still.colour) == (NONE.contrast, NONE.brightness, NONE.colour)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from made_run import curve
+from made_run import curve, made_run
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis import faults as module
 from unplateau.diagnosis.faults import INVALID, Fault, as_it_is, find_faults, remedy_of, tried, try_repairs
 from unplateau.diagnosis.fits import Fitted
-from unplateau.diagnosis.plan import make_fits, make_plan
+from unplateau.diagnosis.plan import CONTEXT, make_fits, make_plan
 from unplateau.diagnosis.run import Run
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS
@@ -112,3 +112,9 @@ def test_what_makes_the_number_wrong_says_by_how_much_and_is_not_trained():
     remedy = remedy_of(None, fault)  # type: ignore[arg-type]
     assert remedy.gain == fault.gain
     assert remedy.evidence == ("Twins.",)
+
+
+def test_labels_are_judged_by_the_model_that_knows_most():
+    assert made_run(baseline="reach-9").witness == CONTEXT
+    assert made_run({"context": 0.3, "baseline": 0.6}, baseline="reach-9").witness == "baseline"
+    assert made_run().witness == made_run().plan.baseline

@@ -112,7 +112,7 @@ def answer_counts(run: Run) -> Counts:
     task = run.pictures.task
     classes = 2 if task.binary else task.outputs
     counts = np.zeros((len(run.pictures), 1 + len(KINDS), task.outputs, 3), np.int64)
-    cuts, masks = thresholds(run), run.pictures.masks.numpy()
+    cuts, masks = thresholds(run, run.plan.baseline), run.pictures.masks.numpy()
     for index in np.flatnonzero(run.unseen).tolist():
         said = run.answers[index]
         answer = (said[0] >= cuts[index] if task.binary else said.argmax(0)).astype(np.uint8)
@@ -120,11 +120,11 @@ def answer_counts(run: Run) -> Counts:
     return counts
 
 
-def thresholds(run: Run) -> NDArray[np.int64]:
+def thresholds(run: Run, name: str) -> NDArray[np.int64]:
     """The threshold (N,) in steps of 1 / BINS that decides each picture's answer: that in force in its fold."""
     cuts = np.full(len(run.pictures), BINS // 2)
     if run.binary:
-        fits = run.outcomes[run.plan.baseline]
+        fits = run.outcomes[name]
         for number, fitted in reversed(list(enumerate(fits))):
             threshold = fitted.threshold if np.isfinite(fitted.threshold) else 0.5
             cuts[list(mapped(run.folds, number, len(run.pictures)))] = round(threshold * BINS)

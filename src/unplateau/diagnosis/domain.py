@@ -298,7 +298,7 @@ def groups_apart(pictures: Pictures, values: NDArray[np.float64]) -> tuple[Apart
 
 def _judge_groups(measured: DomainMeasured) -> Finding:
     if measured.groups < FEWEST_GROUPS:
-        claim = f"{measured.groups} groups are too few to tell whether one of them is from elsewhere."
+        claim = f"Only {measured.groups} groups: too few to tell whether one of them is from elsewhere."
         return Finding("domain", Verdict.UNDETERMINED, claim)
     held = sum(each.images for each in measured.apart) / measured.images
     numbers = {"apart": measured.apart, "share": held}

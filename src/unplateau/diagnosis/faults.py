@@ -137,7 +137,7 @@ def _labels(run: Run) -> tuple[Finding, Fault | None]:
     finding = check.judge(measured)
     if finding.verdict is not Verdict.CONCERN:
         return finding, None
-    mended = labels.repaired(run.pictures, run.answers, measured)
+    mended = labels.repaired(run.pictures, run.answers_of(run.witness), measured)
     swapped = len(measured.partners) >= len({spot.picture for spot in (*measured.spots, *measured.denied)}) / 2
     remedy, cost = ("fix-pairing", "minutes") if swapped else ("relabel", "annotation work")
     return finding, Fault(remedy, cost, finding.claim, mended)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -97,8 +98,8 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
     def measure(self, run: Run) -> LabelsMeasured:
         """Shares with intervals over objects or pictures."""
         shown = np.arange(len(run.pictures))
-        masks, answers = run.pictures.masks.numpy(), run.answers
-        models, cuts = _models(run), thresholds(run)
+        masks, answers = run.pictures.masks.numpy(), run.answers_of(run.witness)
+        models, cuts = _models(run), thresholds(run, run.witness)
         found, given, wander = _compared(run, shown, models, cuts)
         # Less likely labelled than not: whatever it is, it is no confident object.
         likely = found.belief >= 0.5
@@ -116,8 +117,8 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
             omitted=share(int(lacking.sum()), int(large.sum())),
             invented=share(int(denied.sum()), int(claimed.sum())),
             foreign=share(len(partners), len(shown)),
-            wander=bootstrap(finite, _mean, generator),
-            beyond=bootstrap(finite, _mean_beyond_median, generator),
+            wander=_resampled(finite, _mean, generator),
+            beyond=_resampled(finite, _mean_beyond_median, generator),
             likely=share(len(bad), len(shown)),
             counts=(int(large.sum()), int(claimed.sum())),
             spots=_spots(found, lacking, answers, cuts),
@@ -204,7 +205,7 @@ def _compared(
     run: Run, shown: NDArray[np.int64], models: NDArray[np.int64], cuts: NDArray[np.int64]
 ) -> tuple[Objects, Objects, NDArray[np.float64]]:
     """Objects of the answers, objects of the masks, and the distance of contours (n,), picture by picture."""
-    masks, answers = run.pictures.masks.numpy(), run.answers
+    masks, answers = run.pictures.masks.numpy(), run.answers_of(run.witness)
     probability = {each: calibrated(masks, answers, shown[models[shown] == each]) for each in set(models[shown])}
     found, given, wander = [], [], []
     for place in shown.tolist():
@@ -249,6 +250,14 @@ def _spots(
         values = of[picture] if cuts is None else _answer(of[picture], int(cuts[picture]))
         spots.append(Spot(picture, row, column, int(values[row, column])))
     return tuple(spots)
+
+
+def _resampled(
+    values: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float], generator: np.random.Generator
+) -> Interval:
+    if not len(values):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    return bootstrap(values, statistic, generator, resamples=200)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -128,7 +128,7 @@ def make_fits(plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: R
     for number, fold in enumerate(folds):
         own_seed = seed * 1000 + number
         fits += [
-            replace(fit, maps=mapped(folds, number, len(pictures))) if fit.name == plan.baseline else fit
+            replace(fit, maps=mapped(folds, number, len(pictures))) if fit.name in (plan.baseline, CONTEXT) else fit
             for fit in (_fit(rung, rung.name, number, fold, recipe, own_seed) for rung in plan.rungs)
         ]
         baseline = plan.rung(plan.baseline)

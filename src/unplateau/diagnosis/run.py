@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unplateau.data.sources import AbstractSource
 from unplateau.diagnosis.choosing import choosing_units, prefer, unit_sums
 from unplateau.diagnosis.fits import Fitted
-from unplateau.diagnosis.plan import Plan, mapped
+from unplateau.diagnosis.plan import CONTEXT, Plan, mapped
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
 from unplateau.measures.thresholds import Counts, ScoreTable, iou, mean_iou, mean_over_classes
 from unplateau.types import Fold, Interval, Pictures
@@ -58,14 +58,30 @@ class Run:
 
     @cached_property
     def answers(self) -> NDArray[np.uint8]:
-        """The baseline's scores (N, outputs, H, W) for every picture, in steps of 1 / BINS.
+        """The baseline's scores (N, outputs, H, W) for every picture, in steps of 1 / BINS."""
+        return self.answers_of(self.plan.baseline)
+
+    @cached_property
+    def witness(self) -> str:
+        """Of the baseline and the rung that sees all, the one that the inner images prefer: it judges the labels.
+
+        What a short-sighted model takes for one thing may rightly be labelled as two.
+        """
+        kept = [self.plan.baseline, CONTEXT] if CONTEXT in self.outcomes else [self.plan.baseline]
+        scores = [
+            np.mean([mean_iou(counts_at(fit.inner, fit.threshold)) for fit in self.outcomes[name]]) for name in kept
+        ]
+        return kept[int(np.argmax(scores))]
+
+    def answers_of(self, name: str) -> NDArray[np.uint8]:
+        """The scores (N, outputs, H, W) of the baseline or of the rung that sees all, for every picture.
 
         Of several folds that answer a picture the first counts; where every picture reports once there is only one.
         """
         pictures = self.pictures
         said = np.zeros((len(pictures), pictures.task.outputs, *pictures.size), np.uint8)
         for number in reversed(range(len(self.folds))):
-            said[list(mapped(self.folds, number, len(pictures)))] = self.outcomes[self.plan.baseline][number].maps
+            said[list(mapped(self.folds, number, len(pictures)))] = self.outcomes[name][number].maps
         return said
 
     @cached_property
