@@ -25,6 +25,9 @@ over the healthy cases of the fitted bases of `benchmarks.truth`. Resampled grou
 ALL = 0.95
 """Share from which a family decides "nearly all": the others may come out slightly negative, and it above one."""
 
+OF_LABELS, OF_SIZE = ("relabel", "fix-pairing"), ("larger-extractor", "stronger-decoder")
+"""Remedies that put labels right, and those that make the model larger."""
+
 TIE = 0.02
 """Gains closer than this are ranked by cost."""
 
@@ -95,11 +98,11 @@ def say(run: Run, measured: Measurements, remedies: tuple[Remedy, ...]) -> str:
 
 def scale_table(run: Run, measured: Measurements) -> tuple[ScaleAnswer, ...]:
     """The essay's four kinds of scale, and the bug."""
-    data, capacity = _finding(measured, "data scale"), _finding(measured, "capacity")
+    data = _finding(measured, "data scale")
     return (
         ScaleAnswer("data", _answer(data.verdict), data.claim, data.gain),
-        ScaleAnswer("labels", "undetermined", "The noise of the labels was not measured; compare two annotators."),
-        ScaleAnswer("model", "no" if capacity.verdict is Verdict.SOUND else "undetermined", capacity.claim),
+        _labels(run, measured),
+        _model(run, measured),
         _pretraining(measured),
         _bug(run, measured),
     )
@@ -205,14 +208,43 @@ def _what(remedies: tuple[Remedy, ...]) -> str:
     return f"First remedy: {first.name}, which {sure} {first.gain:+.2f} IoU (90 % interval; cost: {first.cost})."
 
 
+def _labels(run: Run, measured: Measurements) -> ScaleAnswer:
+    """Yes where mending masks surely gains; no when contours allow more and no object is found missing."""
+    faults = [fault for fault in measured.faults.faults if fault.remedy in OF_LABELS]
+    if faults:
+        gain = _repair(run, faults[0]).gain
+        return ScaleAnswer("labels", "yes" if gain.low > 0 else "undetermined", faults[0].claim, gain)
+    ceiling = _finding(measured, "label ceiling")
+    looked = [finding.verdict for finding in measured.faults.findings if finding.check == "labels"]
+    sound = ceiling.verdict is Verdict.SOUND and looked == [Verdict.SOUND]
+    return ScaleAnswer("labels", "no" if sound else "undetermined", ceiling.claim)
+
+
+def _model(run: Run, measured: Measurements) -> ScaleAnswer:
+    """From larger pieces where they were tried, else from what the baseline makes of images it has seen."""
+    gains = {t.remedy: _tried(run, t).gain for t in run.plan.trials if t.remedy in OF_SIZE}
+    capacity = _finding(measured, "capacity")
+    if not gains:
+        return ScaleAnswer("model", "no" if capacity.verdict is Verdict.SOUND else "undetermined", capacity.claim)
+    name = max(gains, key=lambda each: gains[each].mean)
+    said = ", ".join(f"{each} {gain:+.3f}" for each, gain in gains.items())
+    return ScaleAnswer("model", worth_it(gains[name]), f"Tried once each: {said}.", gains[name])
+
+
+def worth_it(gain: Interval) -> str:
+    """Whether a gain is surely there and worth it, surely not, or neither."""
+    return "yes" if gain.low > 0 and gain.mean >= TIE else "no" if gain.high < TIE else "undetermined"
+
+
 def _pretraining(measured: Measurements) -> ScaleAnswer:
     gain = measured.ladder.pretraining
     if gain is None:
         return ScaleAnswer(
             "pretraining", "undetermined", "No pretrained candidate was given: name one with `extractor`."
         )
-    answer = "yes" if gain.low > 0 and gain.mean >= TIE else "no" if gain.high < TIE else "undetermined"
-    return ScaleAnswer("pretraining", answer, f"The candidate is {gain:+.3f} against the best from scratch.", gain)
+    return ScaleAnswer(
+        "pretraining", worth_it(gain), f"The candidate is {gain:+.3f} against the best from scratch.", gain
+    )
 
 
 def _bug(run: Run, measured: Measurements) -> ScaleAnswer:
