@@ -34,8 +34,8 @@ SPLITS = ("", "train", "val", "test")
 class Twins:
     """Two pictures that must be kept apart and share detail. `across` names the two sides, as "train / val".
 
-    `agreement` is the median correlation of their detail; `masks` the IoU of their masks once laid over each other
-    (share of equal pixels when there are several classes), nan when neither shows anything.
+    `agreement` is the correlation of their detail that most blocks exceed; `masks` the IoU of their masks once laid
+    over each other (share of equal pixels when there are several classes), nan when neither shows anything.
     """
 
     first: str
@@ -219,7 +219,5 @@ def _related(measured: LeaksMeasured) -> str:
         return ""
     best, count = measured.related[0], len(measured.related)
     claim = f" {_counted(count)} {'shares' if count == 1 else 'share'} more detail than unrelated pictures of this set "
-    claim += (
-        f"do, most of all {best.first} and {best.second} (correlation {best.agreement:.2f}): one scene seen twice, "
-    )
-    return claim + "or neighbouring slices or frames."
+    claim += f"do, most of all {best.first} and {best.second} (correlation {best.agreement:.2f}), as neighbouring "
+    return claim + "slices or frames may, or one scene seen twice."

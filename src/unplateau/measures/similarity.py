@@ -39,8 +39,11 @@ BLACK = 8
 RICH = 2.0
 """A block counts when its detail is this many times the noise in either picture."""
 
+MOST = 2 / 3
+"""Share of the blocks that must agree: straight lines alone may be laid over each other in half of them."""
+
 FEWEST_BLOCKS = 6
-"""Blocks that a median needs; a picture with fewer rich ones is plain, and nothing can be said of it."""
+"""Blocks that this needs; a picture with fewer rich ones is plain, and nothing can be said of it."""
 
 SIDE = 16
 """Cells along the long side of the coarse copy that candidates are found by."""
@@ -197,14 +200,14 @@ def _limit(pictures: Bands, apart: NDArray[np.bool_], tests: int, generator: np.
 
 
 def agreement(detail_a: Floats, detail_b: Floats, own: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The share of detail that pairs (P, H, W) have in common: the median over blocks of their correlation, -1..1.
+    """The share of detail that pairs (P, H, W) have in common: the correlation that `MOST` blocks exceed, -1..1.
 
-    The median, because a caption or a rim that several pictures share fills few blocks. Only blocks in `own` (K,)
-    count. nan where fewer than `FEWEST_BLOCKS` of them are rich in detail.
+    Most, because a caption, a wall or a rim that several pictures share fills some blocks, but seldom as many. Only
+    blocks in `own` (K,) count. nan where fewer than `FEWEST_BLOCKS` of them are rich in detail.
     """
     unit_a, energy_a = _unit_blocks(detail_a)
     unit_b, energy_b = _unit_blocks(detail_b)
-    return _median(np.einsum("pkd,pkd->pk", unit_a, unit_b), np.maximum(energy_a, energy_b) * own)
+    return _most_share(np.einsum("pkd,pkd->pk", unit_a, unit_b), np.maximum(energy_a, energy_b) * own)
 
 
 def agreements(pictures: Bands) -> Floats:
@@ -215,7 +218,7 @@ def agreements(pictures: Bands) -> Floats:
     for start in range(0, len(unit), STRIP):
         rows = slice(start, start + STRIP)
         shared = np.matmul(by_block[:, rows], by_block.transpose(0, 2, 1)).transpose(1, 2, 0)
-        result[rows] = _median(shared, np.maximum(energy[rows, None], energy[None]))
+        result[rows] = _most_share(shared, np.maximum(energy[rows, None], energy[None]))
     return result
 
 
@@ -236,15 +239,14 @@ def _blocks(detail: Floats) -> Floats:
     return blocks - blocks.mean(-1, keepdims=True)
 
 
-def _median(shared: Floats, energy: Floats) -> NDArray[np.float64]:
-    """Median of (..., K) over the blocks rich in detail, nan where too few are."""
+def _most_share(shared: Floats, energy: Floats) -> NDArray[np.float64]:
+    """What `MOST` of the blocks (..., K) that are rich in detail exceed, nan where too few are rich."""
     rich = energy >= (RICH * NOISE) ** 2
     ranked = np.sort(np.where(rich, shared, np.inf), axis=-1)
     count = rich.sum(-1)
-    low, high = (np.maximum(each, 0)[..., None] for each in ((count - 1) // 2, count // 2))
-    high = np.minimum(high, shared.shape[-1] - 1)
-    middle = (np.take_along_axis(ranked, low, -1) + np.take_along_axis(ranked, high, -1))[..., 0] / 2
-    return np.where(count >= min(FEWEST_BLOCKS, shared.shape[-1]), middle, np.nan).astype(np.float64)
+    place = np.floor((1 - MOST) * count).astype(np.int64).clip(0, shared.shape[-1] - 1)
+    reached = np.take_along_axis(ranked, place[..., None], -1)[..., 0]
+    return np.where(count >= min(FEWEST_BLOCKS, shared.shape[-1]), reached, np.nan).astype(np.float64)
 
 
 # ---- candidates ----------------------------------------------------------------------------------------------
