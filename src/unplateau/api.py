@@ -23,6 +23,7 @@ from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import writable_folder, write_json
 from unplateau.progress import Told
 from unplateau.report import write_report
+from unplateau.training.calibrate import calibrate_model, load_ternary
 from unplateau.training.predict import predict_images
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
@@ -158,13 +159,47 @@ def train(
     )
 
 
-def predict(model: str | Path, images: str | Path, *, out: str | Path = "runs/masks") -> list[Path]:
+def calibrate(
+    model: str | Path,
+    data: str | Path | Iterable[Sample],
+    *,
+    missed: float = 0.05,
+    spurious: float = 0.05,
+    colours: Mapping[tuple[int, int, int], int] | None = None,
+) -> dict[str, Any]:
+    """Find from when on a model may say P, until when not-P, and leave the rest unknown; keep it beside the model.
+
+    Args:
+        model: a folder written by `train`.
+        data: what it was trained on: the images that chose nothing there calibrate.
+        missed: tolerated share of the true pixels of an image that are declared not-P, on average over new images.
+        spurious: the same of other pixels declared P.
+        colours: as in `diagnose`.
+
+    Returns:
+        `alpha` (P from there on), `beta` (not-P below), `missed`, `spurious` and `unknown` on the calibration images.
+
+    Raises:
+        UnplateauError: too few images or groups for these tolerances.
+        PieceError, DataError, OutputError: as in `diagnose`.
+    """
+    folder = Path(model)
+    source = open_data(data, colours=colours)
+    ternary, done = calibrate_model(load_model(folder), source, folder, missed=missed, spurious=spurious)
+    thresholds = {"alpha": ternary.alpha.threshold, "beta": ternary.beta.threshold}
+    return {**thresholds, "missed": done.missed, "spurious": done.spurious, "unknown": done.unknown}
+
+
+def predict(
+    model: str | Path, images: str | Path, *, out: str | Path = "runs/masks", ternary: bool = False
+) -> list[Path]:
     """Write a mask for every image of a folder, with the class ids of the training masks, at the image's own size.
 
     Args:
         model: a folder written by `train`.
         images: a folder of images, or one image.
         out: where `masks/` and, for a binary task, `scores/` go.
+        ternary: also write `ternary/`, 0 not-P, 1 P, 2 unknown, by a model that `calibrate` has seen.
 
     Returns:
         The masks' paths.
@@ -176,7 +211,8 @@ def predict(model: str | Path, images: str | Path, *, out: str | Path = "runs/ma
     """
     saved = load_model(Path(model))
     found = list_images(Path(images))
-    return list(predict_images(saved, found, writable_folder(Path(out))))
+    decision = load_ternary(Path(model)) if ternary else None
+    return list(predict_images(saved, found, writable_folder(Path(out)), decision))
 
 
 def report(diagnosis: str | Path, *, out: str | Path | None = None) -> Path:

@@ -110,15 +110,34 @@ def train(
 
 
 @app.command()
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="Folder written by train.")],
+    data: Data,
+    missed: Annotated[float, typer.Option(help="Tolerated share of true pixels declared not-P.")] = 0.05,
+    spurious: Annotated[float, typer.Option(help="Tolerated share of other pixels declared P.")] = 0.05,
+) -> None:
+    """Find when a model may say P, when not-P, and when it must leave it open."""
+    from unplateau import api
+
+    said = api.calibrate(model, data, missed=missed, spurious=spurious)
+    typer.echo(f"P from score {said['alpha']:.3f} on, not-P below {said['beta']:.3f}, unknown between.")
+    typer.echo(
+        f"On the calibration images: {said['missed']:.3f} of the true pixels not-P, {said['spurious']:.3f} of the "
+        f"others P, {said['unknown']:.3f} of all unknown."
+    )
+
+
+@app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder written by train.")],
     images: Annotated[Path, typer.Argument(help="Folder of images, or one image.")],
     out: Out = Path("runs/masks"),
+    ternary: Annotated[bool, typer.Option(help="Also write not-P, P, unknown as 0, 1, 2; needs calibrate.")] = False,
 ) -> None:
     """Write a mask for every image."""
     from unplateau import api
 
-    masks = api.predict(model, images, out=out)
+    masks = api.predict(model, images, out=out, ternary=ternary)
     typer.echo(f"{len(masks)} masks: {out}")
 
 

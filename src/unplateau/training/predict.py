@@ -16,16 +16,20 @@ from unplateau.data.decode import read_image, white_level
 from unplateau.data.grid import fit_image, place
 from unplateau.errors import DataError
 from unplateau.files import write_bytes
+from unplateau.measures.ternary import Ternary, decide
 from unplateau.training.saved import SavedModel
 from unplateau.training.scoring import probabilities
 
-MASKS, SCORES = "masks", "scores"
+MASKS, SCORES, TERNARY = "masks", "scores", "ternary"
 
 
-def predict_images(saved: SavedModel, images: list[Path], folder: Path) -> Iterator[Path]:
+def predict_images(
+    saved: SavedModel, images: list[Path], folder: Path, ternary: Ternary | None = None
+) -> Iterator[Path]:
     """Write a mask for each image and yield its path: class ids as in the training masks, at the image's own size.
 
-    For a binary task the scores are written too, 8 bits, 255 = certain.
+    For a binary task the scores are written too, 8 bits, 255 = certain; with `ternary` also its decision of each
+    pixel: 0 not-P, 1 P, 2 unknown.
 
     Raises:
         DataError: an image cannot be read, in which case masks written before it stay; two images share a name; or
@@ -38,6 +42,8 @@ def predict_images(saved: SavedModel, images: list[Path], folder: Path) -> Itera
         scores = score_map(saved, read_image(path, lambda: white))
         if saved.task.binary:
             write_bytes(folder / SCORES / f"{path.stem}.png", _png((scores[0] * 255).round().astype(np.uint8)))
+        if ternary is not None:
+            write_bytes(folder / TERNARY / f"{path.stem}.png", _png(decide(scores[0], ternary)))
         mask = folder / MASKS / f"{path.stem}.png"
         write_bytes(mask, _png(to_ids(saved, scores)))
         yield mask
