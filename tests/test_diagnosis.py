@@ -17,7 +17,7 @@ from unplateau.data.transforms import NONE
 from unplateau.diagnosis.choosing import UNITS, choosing_units, prefer, unit_sums
 from unplateau.diagnosis.curve import CurveType, curve_type, trend
 from unplateau.diagnosis.data_scale import DataScaleCheck
-from unplateau.diagnosis.diagnose import CHECKS
+from unplateau.diagnosis.diagnose import CHECKS, LARGE, MOSTLY_HALF, RECIPE, fitting
 from unplateau.diagnosis.fits import Fit, Fitted, _key, build_model, fingerprint, load, save, spread
 from unplateau.diagnosis.ladder import EITHER, FAMILIES, PRIOR, LadderCheck, family_draws
 from unplateau.diagnosis.operating_point import variance_explained
@@ -721,3 +721,13 @@ def test_a_table_of_many_classes_is_decided_by_its_best_class(run):
     from unplateau.diagnosis.run import decided
 
     assert (decided(several) == 1).all()
+
+
+# ---- the recipe ----------------------------------------------------------------------------------------------
+
+
+def test_large_objects_are_mostly_learnt_at_half_size_and_small_ones_are_not():
+    assert fitting(RECIPE, LARGE).half_size == MOSTLY_HALF
+    assert fitting(RECIPE, LARGE - 1) == RECIPE
+    assert fitting(RECIPE, float("nan")) == RECIPE
+    assert fitting(replace(RECIPE, half_size=0.8), LARGE).half_size == 0.8

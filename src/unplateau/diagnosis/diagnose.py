@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unplateau.data.sources import AbstractSource
@@ -45,6 +45,12 @@ RECIPE = Recipe(
 )
 """How each model of a diagnosis is trained: short, so milder augmentation and a higher rate than `train` has. Chosen on
 inner images only (docs/log.md). `train-longer` says what the shortness costs."""
+
+LARGE = 24.0
+"""Diameter in pixels from which objects are seen at half size as well as the smaller ones at full size."""
+
+MOSTLY_HALF = 0.6
+"""Share of the steps at half size where objects are large: people learn as well so, in three quarters of the time."""
 
 CHECKS = {
     "ladder": LadderCheck,
@@ -106,7 +112,7 @@ def train_all(
     refuse_no_inner(parts)
     diameter = object_diameter(pictures)
     plan = make_plan(diameter, pictures.size, baseline=baseline, candidate=order.candidate, untrained=order.untrained)
-    fits = make_fits(plan, pictures, parts, order.recipe, order.seed)
+    fits = make_fits(plan, pictures, parts, fitting(order.recipe, diameter), order.seed)
     run = Run(source, pictures, parts, diameter, plan, _train(fits, plan, pictures, parts, order), order.seed)
     return _repaired(run, fits, order)
 
@@ -117,11 +123,16 @@ def train_given(source: AbstractSource, pictures: Pictures, order: Order, given:
     diameter, decoder = object_diameter(pictures), given.saved.decoder
     bare = make_plan(diameter, pictures.size, baseline="unet", candidate=order.candidate, untrained=order.untrained)
     plan = with_given(bare, given.made, decoder)
-    fits = make_given_fits(plan, pictures, parts, order.recipe, given.made, order.seed)
+    fits = make_given_fits(plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
     outcomes = _train(fits, plan, pictures, parts, order)
     outcomes[plan.baseline] = tuple(answered(given, pictures, fold) for fold in parts)
     run = Run(source, pictures, parts, diameter, plan, outcomes, order.seed, given.saved.reported)
     return _repaired(run, make_fits(plan, pictures, parts, given.recipe, given.made.seed), order)
+
+
+def fitting(recipe: Recipe, diameter: float) -> Recipe:
+    """The recipe for objects of that diameter: those that stay visible at half size are mostly learnt there."""
+    return replace(recipe, half_size=max(recipe.half_size, MOSTLY_HALF)) if diameter >= LARGE else recipe
 
 
 def _train(
