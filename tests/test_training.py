@@ -107,7 +107,7 @@ def test_the_binary_loss_equals_the_value_by_hand():
     p = [1 / (1 + math.exp(-each)) for each in (2.0, -1.0, 0.5)]
     entropy = -(2 * math.log(p[0]) + math.log(1 - p[1]) + 2 * math.log(p[2])) / 3
     dice = 1 - (2 * (p[0] + p[2]) + 1) / (sum(p) + 2 + 1)
-    found = CompoundLoss(1, torch.tensor([2.0]), dice=0.5)(logits, masks)
+    found = CompoundLoss(1, torch.tensor([2.0]), "ce + 0.5*dice")(logits, masks)
     assert float(found) == pytest.approx(entropy + 0.5 * dice, rel=1e-6)
 
 
@@ -124,9 +124,10 @@ def test_the_loss_of_many_classes_equals_the_value_by_hand():
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_dice_of_weight_zero_is_off_and_its_weight_counts(classes):
+def test_dice_left_out_is_off_and_its_weight_counts(classes):
     logits, masks = logits_and_masks(classes)
-    off, once, twice = (float(CompoundLoss(classes, torch.ones(classes), dice)(logits, masks)) for dice in (0, 1, 2))
+    texts = ("ce", "ce + dice", "ce + 2*dice")
+    off, once, twice = (float(CompoundLoss(classes, torch.ones(classes), text)(logits, masks)) for text in texts)
     assert off < once < twice
     assert twice - once == pytest.approx(once - off, rel=1e-5)
 
@@ -169,7 +170,6 @@ def test_a_batch_without_the_class_or_without_any_counted_pixel_has_a_finite_los
         {"learning_rate": float("inf")},
         {"weight_decay": -1.0},
         {"clip": 0.0},
-        {"dice": -0.5},
         {"warmup": 0.0},
         {"warmup": 1.0},
         {"half_size": 1.0},
@@ -199,13 +199,19 @@ CHANGED: dict[str, object] = {
     "warmup": 0.4,
     "weight_decay": 0.5,
     "clip": 0.01,
-    "dice": 0.0,
+    "loss": "ce",
     "class_weights": (5.0,),
     "half_size": 0.0,
     "crop": (16, 16),
     "augmentation": NONE,
     "evaluations": 3,
     "patience": 1,
+    "positive_rate": 0.5,
+    "hard_pixels": 0.2,
+    "ema": 0.9,
+    "layer_decay": 0.5,
+    "frozen_steps": 3,
+    "accumulate": 2,
 }
 
 
@@ -243,7 +249,7 @@ def test_patience_ends_a_run_that_no_longer_gains(planted, fold, monkeypatch):
 
 def picked(stream: BatchStream) -> dict[int, list[int]]:
     """Which pictures each step shows; a picture's first pixel is its number."""
-    return {step: images[:, 0, 0, 0].tolist() for images, _, step in stream}
+    return {step: images[:, 0, 0, 0].tolist() for images, _, step, _ in stream}
 
 
 def numbered(count: int) -> Pictures:

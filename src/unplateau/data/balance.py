@@ -13,6 +13,9 @@ from torch import Tensor
 from unplateau.errors import DataError
 from unplateau.types import Pictures
 
+WEIGHTINGS = ("none", "auto", "effective")
+"""Ways to weigh the classes that have a name."""
+
 
 def class_areas(pictures: Pictures) -> NDArray[np.int64]:
     """Counted pixels of each class in each image, int64 (N, C); C = 2, negative and positive, when binary."""
@@ -39,15 +42,24 @@ def positive_share(pictures: Pictures, indices: Sequence[int]) -> float:
     return float(class_shares(pictures, indices)[1])
 
 
+def class_holders(pictures: Pictures, indices: Sequence[int]) -> dict[int, NDArray[np.int64]]:
+    """For each class, the places in `indices` of the images that hold it; the positive class alone when binary.
+
+    Classes that no image holds are left out.
+    """
+    areas = class_areas(pictures)[list(indices)]
+    wanted = [1] if pictures.task.binary else range(areas.shape[1])
+    return {index: np.flatnonzero(areas[:, index]) for index in wanted if areas[:, index].any()}
+
+
 def class_weights(pictures: Pictures, indices: Sequence[int], mode: str | Sequence[float] = "auto") -> Tensor:
     """Loss weights: float (C,) for multi-class, a single positive weight (1,) when binary.
 
     "none" is all ones. "auto" is the inverse square root of each class's share of the area: the tempering of
     Mahajan et al. 2018 (Exploring the Limits of Weakly Supervised Pretraining), half-way in the exponent between no
-    weights and equal say for each class. The full inverse, and the effective number of Cui et al. 2019 at the pixel
-    counts of masks, which comes close to it, let a class of a few pixels shout down all others. Multi-class weights
-    average 1 over the pixels, so the learning rate keeps its meaning; a class that is absent gets 1. A sequence is
-    taken as it is.
+    weights and equal say for each class. "effective" is the inverse of the effective number of pixels, which comes
+    close to the full inverse and lets a class of a few pixels shout down all others. Multi-class weights average 1 over
+    the pixels, so the learning rate keeps its meaning; a class that is absent gets 1. A sequence is taken as it is.
 
     Raises:
         DataError: an unknown mode, a sequence of the wrong length or not positive, or no positive pixel to weigh.
@@ -61,22 +73,34 @@ def class_weights(pictures: Pictures, indices: Sequence[int], mode: str | Sequen
 
 
 def _named(pictures: Pictures, indices: Sequence[int], mode: str) -> Tensor:
+    if mode not in WEIGHTINGS:
+        known = ", ".join(map(repr, WEIGHTINGS))
+        raise DataError(f"The class weights must be {known} or a sequence of numbers, but are {mode!r}.")
     if mode == "none":
         return torch.ones(pictures.task.outputs)
-    if mode != "auto":
-        raise DataError(f"The class weights must be 'none', 'auto' or a sequence of numbers, but are {mode!r}.")
     shares = class_shares(pictures, indices)
-    return _odds(shares) if pictures.task.binary else _tempered(shares)
-
-
-def _odds(shares: NDArray[np.float64]) -> Tensor:
-    if not shares[1] > 0:
+    if pictures.task.binary and not shares[1] > 0:
         raise DataError("The class weights need positive pixels, but the images chosen hold none: choose others.")
-    return torch.tensor([math.sqrt(shares[0] / shares[1]) if shares[0] else 1.0], dtype=torch.float32)
+    if pictures.task.binary:
+        odds = math.sqrt(shares[0] / shares[1]) if mode == "auto" else np.divide(*_effective(shares))
+        return torch.tensor([odds if shares[0] else 1.0], dtype=torch.float32)
+    return _averaging_one(np.sqrt(shares) if mode == "auto" else _effective(shares), shares)
 
 
-def _tempered(shares: NDArray[np.float64]) -> Tensor:
+def _effective(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Effective numbers of pixels (Cui et al. 2019, Class-Balanced Loss), as shares of the area.
+
+    They are (1 - beta^n) / (1 - beta) for n pixels. The beta of that paper, up to .9999, is for counts of images: all
+    classes of over a few ten thousand pixels would weigh the same. Here 1 - beta is C classes / all pixels, so that
+    pixels begin to repeat each other where a class holds its equal share, and n C / all pixels is the exponent.
+    """
+    return -np.expm1(-len(shares) * shares) / len(shares)
+
+
+def _averaging_one(sizes: NDArray[np.float64], shares: NDArray[np.float64]) -> Tensor:
+    """One over each class's size, times what makes them average 1 over the pixels."""
     present = shares > 0
     weights = np.ones_like(shares)
-    weights[present] = shares[present] ** -0.5 / np.sqrt(shares[present]).sum()
+    weights[present] = 1 / sizes[present]
+    weights[present] /= (weights * shares)[present].sum()
     return torch.from_numpy(weights).float()

@@ -27,8 +27,10 @@ from unplateau.measures.thresholds import (
     mean_iou,
 )
 from unplateau.model import SegmentationModel
-from unplateau.training.batches import Batch, step_generator
+from unplateau.training.averaging import averaged
+from unplateau.training.batches import Batch, crops, step_generator
 from unplateau.training.losses import CompoundLoss
+from unplateau.training.optimisers import adamw, one_cycle
 from unplateau.training.recipe import Recipe
 from unplateau.types import IGNORE, Epoch, Fold, Pictures
 
@@ -46,7 +48,9 @@ class FineTuning(L.LightningModule):
         self.recipe = recipe
         self.seed_number = seed
         weights = class_weights(pictures, fold.fit, recipe.class_weights)
-        self.loss = CompoundLoss(pictures.task.outputs, weights, recipe.dice)
+        self.loss = CompoundLoss(pictures.task.outputs, weights, recipe.loss, recipe.hard_pixels)
+        self.averaged = averaged(model, recipe.ema) if recipe.ema else None
+        self._held = [weight for weight in model.extractor.parameters() if weight.requires_grad]
         self.epochs: list[Epoch] = []
         self.best: dict[str, Tensor] = {}
         self._train_losses: list[Tensor] = []
@@ -55,18 +59,48 @@ class FineTuning(L.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Loss of one batch: half size in the first part of training, augmented, compound loss."""
-        images_u8, masks, step = batch
-        images = images_u8.float().div(255)
-        if step < self.recipe.half_size * self.recipe.steps:
-            images, masks = halve(images, masks)
-        generator = step_generator(self.seed_number, step)
-        images, masks = augment(images, masks, self.recipe.augmentation, generator, self._crop(masks))
+        number = batch[2]
+        if self.recipe.frozen_steps:
+            self._hold(number // self.recipe.accumulate < self.recipe.frozen_steps)
+        images, masks = self._shown(batch)
         logits = self.model(images.contiguous(memory_format=torch.channels_last)).logits
         loss = self.loss(logits, masks)
         self._train_losses.append(loss.detach())
         # Lightning scores once more before it stops: a run ends with an evaluation, whatever the interval.
-        self.trainer.should_stop |= step + 1 == self.recipe.steps
+        self.trainer.should_stop |= number + 1 == self.recipe.batches
         return loss
+
+    def _shown(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images float (B, 3, h, w) and masks (B, h, w) as the model gets them."""
+        images_u8, masks, number, wanted = batch
+        images, recipe = images_u8.float().div(255), self.recipe
+        if number // recipe.accumulate < recipe.half_size * recipe.steps:
+            images, masks = halve(images, masks)
+        generator, crop = step_generator(self.seed_number, number), self._crop(masks)
+        if recipe.positive_rate and crop:
+            return crops(images, masks, wanted, recipe.augmentation, generator, crop)
+        return augment(images, masks, recipe.augmentation, generator, crop)
+
+    def _hold(self, still: bool) -> None:
+        """Keep the extractor as it is, its batch statistics too, or let it go."""
+        for weight in self._held:
+            weight.requires_grad_(not still)
+        self.model.extractor.train(not still)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """After an optimiser step the average follows the weights."""
+        if self.averaged is not None and (batch[2] + 1) % self.recipe.accumulate == 0:
+            self.averaged.update_parameters(self.model)
+
+    def on_train_end(self) -> None:
+        """A run that ended while the extractor was held gives it back as it was."""
+        for weight in self._held:
+            weight.requires_grad_(True)
+
+    @property
+    def judged(self) -> nn.Module:
+        """What is evaluated and kept: the average of the weights where there is one."""
+        return self.model if self.averaged is None else self.averaged.module
 
     def _crop(self, masks: Tensor) -> tuple[int, int] | None:
         if self.recipe.crop is None:
@@ -80,18 +114,14 @@ class FineTuning(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW under a one-cycle cosine schedule."""
-        parameters = [weight for weight in self.model.parameters() if weight.requires_grad]
-        recipe = self.recipe
-        optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=recipe.warmup
-        )
+        optimizer = adamw(self.model, self.recipe)
+        schedule = one_cycle(optimizer, self.recipe)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Add a batch's counts; no probability map outlives its batch."""
         images, masks = batch
-        logits = self.model(images.float().div(255).contiguous(memory_format=torch.channels_last)).logits.float()
+        logits = self.judged(images.float().div(255).contiguous(memory_format=torch.channels_last)).logits.float()
         loss = float(self.loss(logits, masks))
         self._refuse_infinite(loss)
         scores = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)).cpu().numpy()
@@ -105,7 +135,7 @@ class FineTuning(L.LightningModule):
         epoch = self._epoch()
         self._validation, self._train_losses = [], []
         if not self.epochs or _worth(epoch) > max(map(_worth, self.epochs)):
-            self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+            self.best = {name: value.detach().cpu().clone() for name, value in self.judged.state_dict().items()}
         self.epochs.append(epoch)
         self.log("val_iou", _worth(epoch), prog_bar=True)
         self.log_dict({f"val/{name}": float(value) for name, value in _numbers(epoch).items()})

@@ -57,9 +57,9 @@ def finetune(
         OutputError: `folder` cannot be written.
     """
     module = FineTuning(model.to(memory_format=torch.channels_last), pictures, fold, recipe, seed)
-    stream = BatchStream(pictures, fold.fit, recipe.batch, recipe.steps, seed)
+    stream = BatchStream(pictures, fold.fit, recipe.batch, recipe.batches, seed, recipe.positive_rate)
     resume = _saved(folder)
-    stream.first = _steps_done(resume)
+    stream.first = _steps_done(resume) * recipe.accumulate
     with _quiet(), _honest(folder):
         trainer = _trainer(recipe, folder, progress)
         trainer.fit(
@@ -94,7 +94,8 @@ def _trainer(recipe: Recipe, folder: Path | None, progress: bool) -> L.Trainer:
         accelerator=device,
         devices=1,
         precision=precision(device),
-        val_check_interval=recipe.evaluate_every,
+        accumulate_grad_batches=recipe.accumulate,
+        val_check_interval=recipe.evaluate_every * recipe.accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         callbacks=callbacks,

@@ -2,62 +2,76 @@
 
 from __future__ import annotations
 
+import math
+from functools import reduce
+from operator import add
 from typing import final
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unplateau.types import IGNORE
+from unplateau.errors import UnplateauError, nearest
+from unplateau.training.loss_terms import TERMS, Answer
+
+STANDARD = "ce + dice"
+"""The usual pair: the first ranks pixels, the second minds the overlap."""
 
 
 @final
 class CompoundLoss(nn.Module):
-    """Weighted cross-entropy plus soft Dice, the usual pair: the first ranks pixels, the second minds the overlap.
+    """A weighted sum of terms.
 
     Args:
         outputs: logits a pixel; 1 = binary, with class index 1 the positive one.
         class_weights: (outputs,) factors of the cross-entropy; for binary, the factor of positive pixels.
-        dice: weight of the Dice term (arXiv 1606.04797, over the whole batch, so that an image without the class
-            does not dominate).
+        loss: the sum as text, such as "ce + 0.5*dice"; the names are those of `TERMS`.
+        hard_pixels: share of the counted pixels that the cross-entropy is taken over, the hardest first.
+
+    Raises:
+        UnplateauError: `loss` is no such sum.
     """
 
     class_weights: Tensor
 
-    def __init__(self, outputs: int, class_weights: Tensor, dice: float = 1.0) -> None:
+    def __init__(self, outputs: int, class_weights: Tensor, loss: str = STANDARD, hard_pixels: float = 1.0) -> None:
         super().__init__()
         self.outputs = outputs
-        self.dice = dice
+        self.hard_pixels = hard_pixels
+        self.weights = parse_loss(loss)
         self.register_buffer("class_weights", class_weights)
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Scalar loss."""
-        logits = logits.float()
-        counted = masks != IGNORE
-        entropy = self._cross_entropy(logits, masks, counted)
-        return entropy + self.dice * self._dice(logits, masks, counted) if self.dice else entropy
+        answer = Answer(logits.float(), masks, self.class_weights, self.hard_pixels)
+        return reduce(add, [weight * TERMS[name](answer) for name, weight in self.weights.items()])
 
-    def _cross_entropy(self, logits: Tensor, masks: Tensor, counted: Tensor) -> Tensor:
-        if self.outputs == 1:
-            positive = (masks == 1).float()
-            loss = F.binary_cross_entropy_with_logits(
-                logits[:, 0], positive, pos_weight=self.class_weights, reduction="none"
-            )
-            return (loss * counted).sum() / counted.sum().clamp(min=1)
-        loss = F.cross_entropy(logits, masks.long(), self.class_weights, ignore_index=IGNORE, reduction="sum")
-        return loss / counted.sum().clamp(min=1)
 
-    def _dice(self, logits: Tensor, masks: Tensor, counted: Tensor) -> Tensor:
-        weight = counted[:, None].float()
-        if self.outputs == 1:
-            scores, true = logits.sigmoid() * weight, (masks == 1)[:, None].float()
-        else:
-            scores = logits.softmax(1) * weight
-            index = torch.where(counted, masks, 0).long()
-            true = F.one_hot(index, self.outputs).permute(0, 3, 1, 2) * weight
-        overlap = (scores * true).sum((0, 2, 3))
-        size = scores.sum((0, 2, 3)) + true.sum((0, 2, 3))
-        # One pixel of smoothing on either side: a class absent from the batch costs little and divides nothing.
-        dice = (2 * overlap + 1) / (size + 1)
-        present = true.sum((0, 2, 3)) > 0
-        return (1 - dice[present]).mean() if present.any() else (1 - dice).mean()
+def parse_loss(text: str) -> dict[str, float]:
+    """The weight of each term of a sum such as "ce + 0.5*dice".
+
+    Raises:
+        UnplateauError: a term is unknown or named twice, or a weight is no positive number.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split("+"):
+        factor, _, name = part.strip().rpartition("*")
+        name = name.strip()
+        if name not in TERMS:
+            raise _refusal(text, f"for {name!r}, {nearest(name, TERMS)}")
+        if name in weights:
+            raise _refusal(text, f"name {name!r} once.")
+        weights[name] = _weight(factor.strip() or ("1" if "*" not in part else ""), text)
+    return weights
+
+
+def _weight(factor: str, text: str) -> float:
+    try:
+        weight = float(factor)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise _refusal(text, f"the factor {factor!r} must be a number above 0, and a term without any is left out.")
+    return weight
+
+
+def _refusal(text: str, why: str) -> UnplateauError:
+    return UnplateauError(f"`loss` must add up terms by name, as in 'ce + 0.5*dice'; got {text!r}: {why}")
