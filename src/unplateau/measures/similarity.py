@@ -164,7 +164,7 @@ def search(
     straight = np.unique(np.concatenate([close, candidates(images, apart, most)]), axis=0)
     found = [matched(pictures, straight)]
     if mirrored:
-        turned = candidates(images, apart, FEWEST_CANDIDATES, mirrored=True)
+        turned = candidates(images, apart, most, mirrored=True)
         found.append(matched(pictures, turned, mirrored=True))
     matches = _joined(found)
     limit = _limit(pictures, apart, len(matches.pairs), generator)
