@@ -25,7 +25,7 @@ class Setup:
     decoder: str = "linear"
     size: int = SIDE
     steps: int = 160
-    dice: float = 1.0
+    loss: str = "ce + dice"
     class_weights: str = "none"
     frozen: bool = False
     threshold: float | None = None
@@ -117,7 +117,7 @@ def _short(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Sample
 
 def _imbalance(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
     """Cross-entropy alone, read at 0.5; the stronger one on half of the steps, where it shows most."""
-    return w.train, w.val, replace(s, dice=0.0, threshold=0.5, steps=s.steps if k == 0 else s.steps // 2)
+    return w.train, w.val, replace(s, loss="ce", threshold=0.5, steps=s.steps if k == 0 else s.steps // 2)
 
 
 def _tenth(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:

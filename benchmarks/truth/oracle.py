@@ -3,7 +3,7 @@
     python -m benchmarks.truth.oracle --quick     the cases of the quick set
     python -m benchmarks.truth.oracle             all of them
 
-Writes `oracle.json` beside this file. What is done is kept in `runs/truth` and not done again.
+Writes `oracle.json` beside this file, case by case; cases that are in it are not done again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def recipe(case_setup: Any) -> Recipe:
         steps=case_setup.steps,
         batch=BATCH,
         half_size=0.0 if case_setup.size < 48 else RECIPE.half_size,
-        dice=case_setup.dice,
+        loss=case_setup.loss,
         class_weights=case_setup.class_weights,
         evaluations=4,
     )
@@ -137,11 +137,12 @@ def truth_of(case: Case) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--again", action="store_true", help="also the cases that the table has")
     args = parser.parse_args()
     table = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     for base, plant, strength in QUICK if args.quick else FULL:
         case = make_case(base, plant, strength)
-        if plant in BY_CONSTRUCTION:
+        if plant in BY_CONSTRUCTION or (case.name in table and not args.again):
             continue
         start = time.perf_counter()
         table[case.name] = {"setup": asdict(case.setup), **truth_of(case)}

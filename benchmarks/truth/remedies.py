@@ -100,7 +100,7 @@ REMEDIES: dict[str, Remedy] = {
     "relabel": _clean_if(*LABEL_PLANTS),
     "move-threshold": _setup(lambda setup: replace(setup, threshold=None)),
     "train-longer": _setup(lambda setup: replace(setup, steps=2 * setup.steps)),
-    "rebalance": _setup(lambda setup: replace(setup, dice=1.0, class_weights="auto")),
+    "rebalance": _setup(lambda setup: replace(setup, loss="ce + dice", class_weights="auto")),
     "more-data": _more_data,
     "stronger-decoder": _setup(_stronger_decoder),
     "larger-extractor": _setup(_larger),

@@ -31,8 +31,8 @@ RECIPE = Recipe(steps=STEPS, half_size=0.0, evaluations=8)
 INTERVENTIONS = {
     "the recipe": RECIPE,
     "class weights": replace(RECIPE, class_weights="auto"),
-    "cross-entropy alone": replace(RECIPE, dice=0.0),
-    "three times the Dice": replace(RECIPE, dice=3.0),
+    "cross-entropy alone": replace(RECIPE, loss="ce"),
+    "three times the Dice": replace(RECIPE, loss="ce + 3*dice"),
     "positive-rich crops": replace(RECIPE, crop=(48, 48)),
     "twice as long": replace(RECIPE, steps=2 * STEPS),
 }

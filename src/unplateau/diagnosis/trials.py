@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from unplateau.training.losses import parse_loss
 from unplateau.training.recipe import Recipe
 
 LARGER = {
@@ -14,6 +15,9 @@ LARGER = {
     "mobilenetv3_small_100": "resnet18",
 }
 """The next size of networks that come in sizes."""
+
+OVERLAP = ("dice", "tversky", "focal-tversky", "lovasz")
+"""Terms of a loss that measure overlap, in which a rare class weighs as much as a common one."""
 
 NARROW = 8
 """Channels at full size below which a rung is widened fourfold, else by half: a step that can be seen."""
@@ -51,7 +55,8 @@ def make_trials(extractor: str, decoder: str, reach: float, recipe: Recipe, *, f
 def rebalanced(recipe: Recipe) -> Recipe:
     """The recipe with the rare class given its due: weights by frequency, and the overlap in the loss."""
     weights = "auto" if recipe.class_weights == "none" else recipe.class_weights
-    return replace(recipe, dice=max(recipe.dice, 1.0), class_weights=weights)
+    loss = recipe.loss if parse_loss(recipe.loss).keys() & set(OVERLAP) else f"{recipe.loss} + dice"
+    return replace(recipe, loss=loss, class_weights=weights)
 
 
 def stronger(extractor: str, decoder: str) -> tuple[str, str]:
