@@ -28,6 +28,9 @@ ALL = 0.95
 OF_LABELS, OF_SIZE = ("relabel", "fix-pairing"), ("larger-extractor", "stronger-decoder")
 """Remedies that put labels right, and those that make the model larger."""
 
+BUGS = ("alignment", "class index", "leaks", "metric")
+"""Checks whose concern is a bug, not a property of the data."""
+
 TIE = 0.02
 """Gains closer than this are ranked by cost."""
 
@@ -249,7 +252,7 @@ def _pretraining(measured: Measurements) -> ScaleAnswer:
 
 def _bug(run: Run, measured: Measurements) -> ScaleAnswer:
     found = [warning for warning in run.pictures.warnings if "more than one split" in warning]
-    found += [fault.claim for fault in measured.faults.faults if fault.remedy.startswith("fix-")]
+    found += [each.claim for each in measured.faults.findings if each.verdict is Verdict.CONCERN and each.check in BUGS]
     if found:
         return ScaleAnswer("bug", "yes", " ".join(found))
     silent = [each.check for each in measured.faults.findings if each.verdict is Verdict.UNDETERMINED]
