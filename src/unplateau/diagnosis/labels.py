@@ -33,6 +33,9 @@ EXAMPLES = 20
 USUAL_SHARE = 0.03
 """Share of large objects on which a sound model and a sound mask differ outright: only more than that is excess."""
 
+KNOWN = 3.0
+"""How many times the odds of any pixel the usual object must have for a model to know it (Jeffreys: substantial)."""
+
 FEWEST = 10
 """Large objects under which a share of them says nothing."""
 
@@ -106,7 +109,9 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
         large = likely & (found.evidence >= large_from(found.evidence[likely & ~found.alone]))
         claimed = given.pixels >= large_from(given.pixels.astype(np.float64))
         lacking = large & found.alone
-        denied = claimed & given.alone & (given.belief <= _base_rate(masks[shown], run.pictures.task.outputs))
+        base = _base_rate(masks[shown], run.pictures.task.outputs)
+        claimed &= _knowing(given, claimed, models, base)
+        denied = claimed & given.alone & (given.belief <= base)
         pairs = foreign_masks(masks[shown], answers[shown], run.resampler.groups[shown], models[shown])
         partners = tuple((int(shown[one]), int(shown[other])) for one, other in pairs)
         bad = {*found.image[lacking].tolist(), *given.image[denied].tolist(), *(picture for picture, _ in partners)}
@@ -140,7 +145,8 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
             for (name, value), count in zip(said.items(), measured.counts, strict=True)
             if count >= FEWEST and value.low > USUAL_SHARE
         ]
-        if measured.partners:
+        # A mask in the wrong place leaves two pictures wrong: one alone is rather a likeness.
+        if len(measured.partners) > 1:
             excess.append(f"masks of another picture: {len(measured.partners)} surely")
         if excess:
             claim = "Masks look wrong: " + "; ".join(excess) + "."
@@ -239,6 +245,14 @@ def _base_rate(masks: NDArray[np.uint8], outputs: int) -> float:
     if outputs > 1:
         return 1 / outputs
     return float((masks == 1).sum() / max(1, (masks != IGNORE).sum()))
+
+
+def _knowing(given: Objects, claimed: NDArray[np.bool_], models: NDArray[np.int64], base: float) -> NDArray[np.bool_]:
+    """Which objects (K,) were answered by a model that knows the usual large one: who knows none denies them all."""
+    odds = given.belief * (1 - base) / np.maximum((1 - given.belief) * base, 1e-6)
+    of_model = models[given.image]
+    knows = [each for each in np.unique(of_model[claimed]) if np.median(odds[claimed & (of_model == each)]) >= KNOWN]
+    return np.isin(of_model, knows)
 
 
 def _spots(

@@ -230,12 +230,11 @@ def large_from(sizes: NDArray[np.float64]) -> float:
 def omission_scores(found: Objects) -> NDArray[np.float64]:
     """For each component of the answers (K,): low = the mask lacks it; 1 where the mask has it.
 
-    The share of components without a label among all of at least its evidence: what the model seldom gets wrong.
+    The share that has at least its evidence, of all components without a label: mostly errors of the model, and weak.
     """
-    order = np.argsort(-found.evidence, kind="stable")
-    share = np.empty(len(order))
-    share[order] = np.cumsum(found.alone[order]) / np.arange(1, len(order) + 1)
-    return np.where(found.alone, share, 1.0)
+    alone = np.sort(found.evidence[found.alone])
+    stronger = len(alone) - np.searchsorted(alone, found.evidence)
+    return np.where(found.alone, stronger / max(1, len(alone)), 1.0)
 
 
 def denial_scores(given: Objects) -> NDArray[np.float64]:
@@ -259,21 +258,24 @@ def foreign_masks(
     """Images whose mask surely belongs elsewhere: (image, the one whose mask fits it), arrays as in `score_labels`.
 
     Contours of answers and masks, less those of the set's mean, are correlated each with each. A mask of another group
-    is taken for the image's own when both prefer each other, and when it leads the image's own mask and the next best
-    by more than strangers lead each other by chance: gaps are taken as exponential with the median of the set, and
-    the chance of a single such lead anywhere in the set is `CHANCE`. Memory grows with the images, by a quarter of
-    their pixels; the time with their square.
+    is taken for the image's own when both prefer each other, and when it leads the image's own mask and the best of
+    all third groups by more than strangers lead each other by chance: leads are taken as exponential with the median
+    of the set, and the chance of a single such lead anywhere in the set is `CHANCE`. Memory grows with the images, by
+    a quarter of their pixels; the time with their square.
     """
     fits = _fits(masks, answers, models)
     own, images = fits.diagonal().copy(), np.arange(len(fits))
     strangers = np.where(groups[:, None] == groups, -np.inf, fits)
-    if len(fits) < 3 or np.isfinite(strangers).sum(1).min() < 2:
+    if len(np.unique(groups)) < 3:
         return ()
     partner = strangers.argmax(1)
-    best, second = np.sort(strangers, axis=1)[:, [-1, -2]].T
+    best = strangers.max(1)
+    # Frames of one video look alike: the lead is over the next group, not over the next frame.
+    second = np.where(groups[partner][:, None] == groups, -np.inf, strangers).max(1)
     least = max(float(np.median(best - second)), 1e-3) * np.log2(len(fits) / CHANCE)
     mutual = strangers.argmax(0)[partner] == images
-    sure = mutual & (best - np.maximum(second, own) > least) & (own[partner] < best)
+    # The mask must be as surely foreign where it lies as it is at home where it fits.
+    sure = mutual & (best - np.maximum(second, np.maximum(own, own[partner])) > least)
     return tuple((int(image), int(partner[image])) for image in np.flatnonzero(sure))
 
 
