@@ -176,7 +176,7 @@ def test_a_folder_of_plain_values_never_imports_torch(folder):
     ("package", "only"),
     {
         "timm": {"extractors/timm.py"},
-        "segmentation_models_pytorch": {"decoders/smp.py"},
+        "segmentation_models_pytorch": {"decoders/smp.py", "training/loss_terms.py"},
         "lightning": {"training/finetune.py", "training/loop.py"},
         "safetensors": {"extractors/tensors.py", "training/saved.py"},
         "joblib": {"diagnosis/fits.py"},

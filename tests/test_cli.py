@@ -29,7 +29,14 @@ PYTHON_ONLY = {"told", "colours", "progress", "console"}
 SAME_AS_NONE: dict[str, object] = {"positive": "", "extractor": "", "limit": 0}
 """What stands on the command line for None."""
 
-VERBS = {"diagnose": api.diagnose, "train": api.train, "predict": api.predict, "report": api.report, "demo": demo}
+VERBS = {
+    "diagnose": api.diagnose,
+    "train": api.train,
+    "calibrate": api.calibrate,
+    "predict": api.predict,
+    "report": api.report,
+    "demo": demo,
+}
 
 SMALL = ("--size", "48", "--steps", "4")
 QUICK = (*SMALL, "--folds", "2")
@@ -266,12 +273,13 @@ def test_every_argument_of_diagnose_arrives(folder, monkeypatch, diagnosis):
     seen: dict[str, Any] = {}
     content = json.loads((diagnosis / "diagnosis.json").read_text())
     monkeypatch.setattr(api, "diagnose", lambda *_, **given: seen.update(given) or content)
-    given = "--positive 8 --extractor e --out o --baseline b --size 1 --steps 2 --folds 3 --limit 0 --seed 4"
+    given = "--positive 8 --extractor e --model m --out o --baseline b --size 1 --steps 2 --folds 3 --limit 0 --seed 4"
     assert main(["diagnose", str(folder), *given.split()]) == 0
     seen.pop("told")
     assert seen == {
         "positive": [8],
         "extractor": "e",
+        "model": Path("m"),
         "out": Path("o"),
         "baseline": "b",
         "size": 1,

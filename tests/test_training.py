@@ -453,9 +453,9 @@ def test_answers_are_scores_in_two_hundredths(planted, reference):
     kept = answers(reference.model, planted, (0, 3))
     scores = probabilities(reference.model, planted.images[[0, 3]])[:, 0].numpy()
     assert kept.dtype == np.uint8
-    assert kept.shape == (2, *planted.size)
-    assert np.abs(kept / 200 - scores).max() <= 1 / 200
-    assert answers(reference.model, planted, ()).shape == (0, *planted.size)
+    assert kept.shape == (2, 1, *planted.size)
+    assert np.abs(kept[:, 0] / 200 - scores).max() <= 1 / 200
+    assert answers(reference.model, planted, ()).shape == (0, 1, *planted.size)
 
 
 def test_probabilities_of_several_classes_add_up_to_one():

@@ -22,7 +22,7 @@ from benchmarks.truth.cases import FULL, QUICK, Case, make_case
 from benchmarks.truth.matrix import draw_matrix
 from benchmarks.truth.oracle import TABLE
 from benchmarks.truth.remedies import BY_CONSTRUCTION
-from benchmarks.truth.score import Judged, Told, diagnose, judge
+from benchmarks.truth.score import RUNS, Judged, Told, diagnose, judge
 
 MATRIX = Path(__file__).resolve().parents[2] / "docs" / "truth.svg"
 
@@ -66,10 +66,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--done", action="store_true", help="only the cases that were diagnosed before")
     args = parser.parse_args()
     truth = json.loads(TABLE.read_text())
     chosen = [each for each in (FULL if args.full else QUICK) if available(each[0])]
     known = [each for each in chosen if each[1] in BY_CONSTRUCTION or make_case(*each).name in truth]
+    if args.done:
+        known = [each for each in known if (RUNS / make_case(*each).name / "told.json").exists()]
     print("| case | told | true | right | regret | gains inside | s |\n|---|---|---|---|---|---|---|")
     rows = [run(make_case(*each), truth) for each in known]
     fitted = [row for row, each in zip(rows, known, strict=True) if BASES[each[0]].fitted]

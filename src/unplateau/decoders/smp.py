@@ -1,4 +1,4 @@
-"""Decoders of segmentation_models_pytorch, the only file that imports it (inside functions: it loads slowly)."""
+"""Decoders of segmentation_models_pytorch, imported inside functions, for it loads slowly."""
 
 from __future__ import annotations
 
