@@ -45,6 +45,18 @@ def test_a_given_model_is_scored_where_it_was_scored_at_its_own_threshold(traine
     assert list((tmp_path / "out" / "fits").glob("trial more-context-*"))
 
 
+def test_a_trial_is_read_at_the_threshold_in_force(trained, tmp_path, monkeypatch):
+    data, model, _ = trained
+    seen = {}
+    monkeypatch.setattr(api, "document", lambda run, *_, **__: seen.update(run=run) or {})
+    monkeypatch.setattr(api, "write_report", lambda *_: None)
+    api.diagnose(data, model=copied(model, tmp_path / "model", threshold=0.97), steps=2, out=tmp_path / "out")
+    run = seen["run"]
+    for name in ("trial rebalance", "half-steps", "data-0.5", "baseline"):
+        assert [fit.threshold for fit in run.outcomes[name]] == [0.97]
+    assert run.outcomes["context"][0].fixed is None
+
+
 def test_a_saved_model_says_how_it_was_made(trained):
     saved = load_model(trained[1])
     assert saved.made is not None

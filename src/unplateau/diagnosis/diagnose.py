@@ -25,7 +25,7 @@ from unplateau.diagnosis.ladder import PRIOR, LadderCheck, LadderMeasured
 from unplateau.diagnosis.leaks import LeaksCheck
 from unplateau.diagnosis.metric import MetricCheck
 from unplateau.diagnosis.operating_point import OperatingMeasured, OperatingPointCheck
-from unplateau.diagnosis.plan import Plan, make_fits, make_given_fits, make_plan, with_given
+from unplateau.diagnosis.plan import Plan, make_fits, make_given_fits, make_plan, own_names, with_given
 from unplateau.diagnosis.prior import position_scores
 from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured
 from unplateau.diagnosis.run import Run
@@ -126,6 +126,9 @@ def train_given(source: AbstractSource, pictures: Pictures, order: Order, given:
     fits = make_given_fits(plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
     outcomes = _train(fits, plan, pictures, parts, order)
     outcomes[plan.baseline] = tuple(answered(given, pictures, fold) for fold in parts)
+    for name in own_names(plan):
+        # One thing changes at a time: a trial is read at the threshold in force, however stale.
+        outcomes[name] = tuple(replace(each, fixed=outcomes[plan.baseline][0].fixed) for each in outcomes[name])
     run = Run(source, pictures, parts, diameter, plan, outcomes, order.seed, given.saved.reported)
     return _repaired(run, make_fits(plan, pictures, parts, given.recipe, given.made.seed), order)
 

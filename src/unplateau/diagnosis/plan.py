@@ -100,6 +100,11 @@ def with_given(bare: Plan, made: Made, decoder: str) -> Plan:
     return Plan((*bare.rungs, rung), "baseline", FRACTIONS, trials)
 
 
+def own_names(plan: Plan) -> tuple[str, ...]:
+    """What the model in question is trained again as: on less, for half as long, and with each trial."""
+    return (*map(less_name, plan.fractions), HALF_STEPS, *(trial.name for trial in plan.trials))
+
+
 def make_given_fits(
     plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: Recipe, made: Made, seed: int
 ) -> list[Fit]:
