@@ -18,7 +18,7 @@ demo: $(READY)
 	$(BIN)/unplateau demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(READY)
 	$(BIN)/ruff check .
