@@ -19,7 +19,7 @@ from unplateau.data.sources import open_data
 from unplateau.data.splits import split
 from unplateau.data.transforms import NONE
 from unplateau.errors import DataError, PieceError, UnplateauError
-from unplateau.measures.thresholds import best_threshold, mean_iou
+from unplateau.measures.thresholds import best_threshold, counts_at, mean_iou
 from unplateau.model import SegmentationModel
 from unplateau.scenes import scenes
 from unplateau.training import finetune as finetuning
@@ -31,7 +31,7 @@ from unplateau.training.predict import predict_images, score_map, to_ids
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import FACTS, WEIGHTS, SavedModel, load_model, save_model
 from unplateau.training.scoring import answers, probabilities, score
-from unplateau.training.train import build_pieces, counts_at, train_model
+from unplateau.training.train import build_pieces, train_model
 from unplateau.types import Fold, Pictures, Prediction, Task
 
 SHORT = Recipe(steps=6, batch=4, evaluations=2)

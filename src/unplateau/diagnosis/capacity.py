@@ -8,8 +8,8 @@ from typing import final
 import numpy as np
 
 from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.run import Run, counts_at
-from unplateau.measures.thresholds import mean_iou
+from unplateau.diagnosis.run import Run
+from unplateau.measures.thresholds import counts_at, mean_iou
 from unplateau.types import Finding, Verdict
 
 FITS = 0.10

@@ -204,7 +204,7 @@ def _suspect(
 
 def _likeness(run: Run, lifts: NDArray[np.float64], of_positive: NDArray[np.float64]) -> Interval:
     """Mean lift of one id over that of the positive class, with its interval over groups; only unseen answers."""
-    _, groups = np.unique(np.asarray(run.pictures.groups), return_inverse=True)
+    groups = run.resampler.groups
     rows = np.zeros((int(groups.max()) + 1, 4))
     for column, values in ((0, lifts), (2, of_positive)):
         told = np.isfinite(values) & run.unseen

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.diagnosis import alignment, class_index, labels
-from unplateau.diagnosis.alignment import AlignmentCheck
-from unplateau.diagnosis.class_index import ClassIndexCheck
+from unplateau.diagnosis.alignment import AlignmentCheck, AlignmentMeasured
+from unplateau.diagnosis.check import AbstractCheck
+from unplateau.diagnosis.class_index import ClassIndexCheck, ClassIndexMeasured
 from unplateau.diagnosis.diversity import DiversityCheck
-from unplateau.diagnosis.domain import DomainCheck
+from unplateau.diagnosis.domain import DomainCheck, DomainMeasured
 from unplateau.diagnosis.fits import Fit, Fitted, run_fits
-from unplateau.diagnosis.labels import LabelsCheck
+from unplateau.diagnosis.labels import LabelsCheck, LabelsMeasured
 from unplateau.diagnosis.leaks import LeaksCheck, LeaksMeasured
 from unplateau.diagnosis.metric import MetricCheck, MetricMeasured
-from unplateau.diagnosis.run import Run, Sums, counts_at, decided
+from unplateau.diagnosis.run import Run, Sums, decided
 from unplateau.measures.scoring import score_images
-from unplateau.measures.thresholds import BINS, ScoreTable, mean_iou
+from unplateau.measures.thresholds import BINS, ScoreTable, counts_at, mean_iou
 from unplateau.progress import Told
 from unplateau.types import Finding, Interval, Pictures, Remedy, Verdict
 
@@ -56,13 +59,13 @@ class Faults:
 def find_faults(run: Run) -> Faults:
     """Ask every question about the data and the number; none of them trains."""
     asked = [
-        _alignment(run),
-        _class_index(run),
-        _labels(run),
-        _leaks(run),
-        _metric(run),
-        _domain(run),
-        _diversity(run),
+        _asked(run, AlignmentCheck(), _shifted),
+        _asked(run, ClassIndexCheck(), _misnumbered),
+        _asked(run, LabelsCheck(), _mislabelled),
+        _asked(run, LeaksCheck(), _leaked),
+        _asked(run, MetricCheck(), _misreported),
+        _asked(run, DomainCheck(), _from_elsewhere),
+        _asked(run, DiversityCheck(), _none),
     ]
     return Faults(tuple(finding for finding, _ in asked), tuple(fault for _, fault in asked if fault))
 
@@ -116,73 +119,53 @@ def _rescored(run: Run, repaired: Pictures, number: int) -> Fitted:
     return replace(fitted, report=score_images(scores, repaired.masks[report].numpy()))
 
 
-# ---- the checks ----------------------------------------------------------------------------------------------
+# ---- what follows from a concern -----------------------------------------------------------------------------
+
+Measured = TypeVar("Measured")
 
 
-def _alignment(run: Run) -> tuple[Finding, Fault | None]:
-    check = AlignmentCheck()
+def _asked(
+    run: Run, check: AbstractCheck[Measured], fault: Callable[[Run, Measured, str], Fault | None]
+) -> tuple[Finding, Fault | None]:
+    """What a check found, and the fault that follows from its claim when it is a concern."""
     measured = check.measure(run)
     finding = check.judge(measured)
-    if finding.verdict is not Verdict.CONCERN:
-        return finding, None
-    return finding, Fault("fix-shift", "minutes", finding.claim, alignment.repaired(run.pictures, measured))
+    return finding, fault(run, measured, finding.claim) if finding.verdict is Verdict.CONCERN else None
 
 
-def _class_index(run: Run) -> tuple[Finding, Fault | None]:
-    check = ClassIndexCheck()
-    measured = check.measure(run)
-    finding = check.judge(measured)
-    if finding.verdict is not Verdict.CONCERN:
-        return finding, None
-    return finding, Fault("fix-class-index", "minutes", finding.claim, class_index.repaired(run, measured))
+def _shifted(run: Run, measured: AlignmentMeasured, claim: str) -> Fault:
+    return Fault("fix-shift", "minutes", claim, alignment.repaired(run.pictures, measured))
 
 
-def _labels(run: Run) -> tuple[Finding, Fault | None]:
-    check = LabelsCheck()
-    measured = check.measure(run)
-    finding = check.judge(measured)
-    if finding.verdict is not Verdict.CONCERN:
-        return finding, None
+def _misnumbered(run: Run, measured: ClassIndexMeasured, claim: str) -> Fault:
+    return Fault("fix-class-index", "minutes", claim, class_index.repaired(run, measured))
+
+
+def _mislabelled(run: Run, measured: LabelsMeasured, claim: str) -> Fault:
     mended = labels.repaired(run.pictures, run.answers_of(run.witness), measured)
     swapped = len(measured.partners) >= len({spot.picture for spot in (*measured.spots, *measured.denied)}) / 2
     remedy, cost = ("fix-pairing", "minutes") if swapped else ("relabel", "annotation work")
-    return finding, Fault(remedy, cost, finding.claim, mended)
+    return Fault(remedy, cost, claim, mended)
 
 
-def _leaks(run: Run) -> tuple[Finding, Fault | None]:
-    check = LeaksCheck()
-    measured = check.measure(run)
-    finding = check.judge(measured)
-    if finding.verdict is not Verdict.CONCERN:
-        return finding, None
+def _leaked(run: Run, measured: LeaksMeasured, claim: str) -> Fault | None:
     gain = without_twins(run, measured)
     # One twin among many images is a fact worth saying, but the number stands.
     if max(measured.shares.values(), default=0.0) < MANY and abs(gain.mean) < WORTH:
-        return finding, None
-    return finding, Fault("fix-leak", "minutes", finding.claim, gain=gain)
+        return None
+    return Fault("fix-leak", "minutes", claim, gain=gain)
 
 
-def _metric(run: Run) -> tuple[Finding, Fault | None]:
-    check = MetricCheck()
-    measured = check.measure(run)
-    finding = check.judge(measured)
-    if finding.verdict is not Verdict.CONCERN:
-        return finding, None
-    return finding, Fault("fix-metric", "minutes", finding.claim, gain=_correction(measured))
+def _misreported(_: Run, measured: MetricMeasured, claim: str) -> Fault:
+    return Fault("fix-metric", "minutes", claim, gain=_correction(measured))
 
 
-def _domain(run: Run) -> tuple[Finding, Fault | None]:
-    check = DomainCheck()
-    measured = check.measure(run)
-    finding = check.judge(measured)
-    if finding.verdict is not Verdict.CONCERN or not measured.differences:
-        return finding, None
-    return finding, Fault("fix-domain", "new data", finding.claim, gain=at_home(run))
+def _from_elsewhere(run: Run, measured: DomainMeasured, claim: str) -> Fault | None:
+    return Fault("fix-domain", "new data", claim, gain=at_home(run)) if measured.differences else None
 
 
-def _diversity(run: Run) -> tuple[Finding, Fault | None]:
-    check = DiversityCheck()
-    return check.judge(check.measure(run)), None
+def _none(_run: Run, _measured: object, _claim: str) -> None:
+    """A concern that is a property of the data, not a fault."""
 
 
 def _correction(measured: MetricMeasured) -> Interval:

@@ -14,7 +14,7 @@ from unplateau.diagnosis.choosing import choosing_units, prefer, unit_sums
 from unplateau.diagnosis.fits import Fitted
 from unplateau.diagnosis.plan import CONTEXT, Plan, mapped
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
-from unplateau.measures.thresholds import Counts, ScoreTable, iou, mean_iou, mean_over_classes
+from unplateau.measures.thresholds import Counts, counts_at, iou, mean_iou, mean_over_classes
 from unplateau.types import Fold, Interval, Pictures
 
 Sums = NDArray[np.float64]
@@ -162,10 +162,3 @@ class Resampler:
 def decided(fitted: Fitted) -> Counts:
     """Counts on the report part at the threshold in force (argmax for many classes)."""
     return counts_at(fitted.report, fitted.threshold)
-
-
-def counts_at(table: ScoreTable, threshold: float) -> Counts:
-    """Counts (N, C, 3) of a table at a threshold, 0.5 where it is nan; argmax for many classes."""
-    if table.argmax.shape[1] > 1:
-        return table.argmax
-    return table.at(threshold if np.isfinite(threshold) else 0.5)

@@ -46,6 +46,13 @@ class ScoreTable:
         return ScoreTable(self.histograms[images], self.argmax[images])
 
 
+def counts_at(table: ScoreTable, threshold: float) -> Counts:
+    """Counts (N, C, 3) of a table at a threshold, 0.5 where it is nan; argmax for many classes."""
+    if table.argmax.shape[1] > 1:
+        return table.argmax
+    return table.at(threshold if np.isfinite(threshold) else 0.5)
+
+
 def counts_of(hit: NDArray[np.int64], predicted: NDArray[np.int64], true: NDArray[np.int64]) -> Counts:
     """Stack true positive, predicted and true pixels to Counts (..., 3)."""
     return np.stack([hit, predicted, true], axis=-1)

@@ -15,7 +15,7 @@ from unplateau.errors import PieceError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
-from unplateau.measures.thresholds import Counts, ScoreTable, best_threshold, mean_iou
+from unplateau.measures.thresholds import best_threshold, counts_at, mean_iou
 from unplateau.model import SegmentationModel
 from unplateau.training.loop import Trained, finetune
 from unplateau.training.recipe import Recipe
@@ -82,11 +82,6 @@ def _mark(pictures: Pictures, fold: Fold, recipe: Recipe, pieces: str) -> str:
     for part in (pictures.images, pictures.masks):
         digest.update(part.contiguous().numpy().data)
     return digest.hexdigest()[:12]
-
-
-def counts_at(table: ScoreTable, threshold: float) -> Counts:
-    """Counts (N, C, 3) at a threshold; with several classes (threshold nan) each pixel takes its best class."""
-    return table.at(threshold) if threshold == threshold else table.argmax
 
 
 def save_log(trained: Trained, path: Path) -> None:
