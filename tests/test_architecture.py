@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 WITHOUT_TORCH = ("types", "errors", "files", "measures", "report", "scenes", "progress", "cli")
 
 MOST_LINES, MOST_FUNCTION_LINES, MOST_MEDIAN = 400, 60, 10
-MOST_ARGUMENTS, MOST_ARGUMENTS_OF_A_VERB, MOST_NAMES = 11, 13, 15
+MOST_ARGUMENTS, MOST_ARGUMENTS_OF_A_VERB, MOST_NAMES = 11, 15, 15
 
 OPEN_ARGUMENTS = {
     "training/finetune.py:configure_gradient_clipping": "Lightning's hook, which has more arguments than it needs",
@@ -332,7 +332,7 @@ def test_each_check_explains_itself(check):
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_only_judge_returns_a_finding(check):
     assert inspect.signature(check.judge).return_annotation == "Finding"
-    assert inspect.signature(check.measure).return_annotation.endswith("Measured")
+    assert inspect.signature(check.measure).return_annotation.removesuffix(" | None").endswith("Measured")
 
 
 def test_every_dependency_has_its_reason_and_its_place():

@@ -37,7 +37,7 @@ def copied(model: Path, to: Path, **changed: object) -> Path:
 
 def test_a_given_model_is_scored_where_it_was_scored_at_its_own_threshold(trained, tmp_path):
     data, model, facts = trained
-    said = api.diagnose(data, model=model, steps=4, out=tmp_path / "out")
+    said = api.diagnose(data, model=model, steps=4, thorough=True, out=tmp_path / "out")
     assert said["baseline"]["iou"] == pytest.approx(facts["iou"], abs=1e-6)
     assert said["baseline"]["threshold"] == pytest.approx(facts["threshold"])
     assert said["baseline"]["extractor"] == "reach-9"
@@ -50,11 +50,25 @@ def test_a_trial_is_read_at_the_threshold_in_force(trained, tmp_path, monkeypatc
     seen = {}
     monkeypatch.setattr(api, "document", lambda run, *_, **__: seen.update(run=run) or {})
     monkeypatch.setattr(api, "write_report", lambda *_: None)
-    api.diagnose(data, model=copied(model, tmp_path / "model", threshold=0.97), steps=2, out=tmp_path / "out")
+    api.diagnose(
+        data, model=copied(model, tmp_path / "model", threshold=0.97), steps=2, thorough=True, out=tmp_path / "out"
+    )
     run = seen["run"]
     for name in ("trial rebalance", "half-steps", "data-0.5", "baseline"):
         assert [fit.threshold for fit in run.outcomes[name]] == [0.97]
     assert run.outcomes["context"][0].fixed is None
+
+
+def test_what_comes_first_ends_the_measuring(trained, tmp_path):
+    data, model, _ = trained
+    stale = copied(model, tmp_path / "model", threshold=0.97)
+    said = api.diagnose(data, model=stale, steps=2, out=tmp_path / "out")
+    assert [each["name"] for each in said["remedies"]] == ["move-threshold"]
+    assert not said["complete"]
+    assert said["ladder"] == []
+    fits = {path.name.rpartition("-")[0] for path in (tmp_path / "out" / "fits").iterdir()}
+    # Its reach is short, so what sees more judges the masks.
+    assert fits == {"context-0"}
 
 
 def test_a_saved_model_says_how_it_was_made(trained):

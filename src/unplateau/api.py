@@ -49,6 +49,7 @@ def diagnose(
     steps: int = RECIPE.steps,
     folds: int = 3,
     limit: int | None = 600,
+    thorough: bool = False,
     seed: int = 0,
     colours: Mapping[tuple[int, int, int], int] | None = None,
     told: Told | None = None,
@@ -67,6 +68,7 @@ def diagnose(
         steps: optimiser steps of each training.
         folds: how often everything is trained, each time with another seed and another part held out.
         limit: at most so many images take part, spread over the groups; None = all.
+        thorough: measure everything, also when what comes first is clear before.
         seed: the same seed gives the same diagnosis.
         colours: class id of each RGB colour, for masks saved as colours.
         told: called after each training with how many are done, of how many, and the name of the last.
@@ -89,7 +91,7 @@ def diagnose(
     folder = writable_folder(Path(out))
     source = open_data(data, colours=colours)
     candidate = str(extractor) if extractor else None
-    order = Order(candidate, replace(RECIPE, steps=steps), seed, folder / CACHE, told or _silent)
+    order = Order(candidate, replace(RECIPE, steps=steps), seed, folder / CACHE, told or _silent, thorough)
     if given is None:
         pictures = read_pictures(source, positive=positive, size=size, limit=limit, seed=seed)
         run, faults = train_all(source, pictures, order, baseline=baseline, folds=folds)

@@ -45,6 +45,7 @@ def diagnose(
     steps: Annotated[int, typer.Option(help="Optimiser steps of each training.")] = 230,
     folds: Annotated[int, typer.Option(help="How often everything is trained, each time on other images.")] = 3,
     limit: Annotated[int, typer.Option(help="At most so many images take part; 0 = all.")] = 600,
+    thorough: Annotated[bool, typer.Option(help="Measure all, also when what comes first is clear.")] = False,
     seed: Seed = 0,
 ) -> None:
     """Say why the IoU stopped; write diagnosis.json and report.html."""
@@ -64,6 +65,7 @@ def diagnose(
             steps=steps,
             folds=folds,
             limit=limit or None,
+            thorough=thorough,
             seed=seed,
             told=told,
         )

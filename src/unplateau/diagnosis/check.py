@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 from unplateau.diagnosis.run import Run
-from unplateau.types import Finding
+from unplateau.types import Finding, Verdict
 
 Measured = TypeVar("Measured")
 
@@ -24,3 +24,12 @@ class AbstractCheck(ABC, Generic[Measured]):
     @abstractmethod
     def judge(self, measured: Measured) -> Finding:
         """What the numbers say: the only place with a threshold."""
+
+
+UNMEASURED = "Not measured: what comes first was clear before. Put that right and ask again, or ask for all of it."
+"""What a check says that was left out because the verdict was settled."""
+
+
+def unmeasured(check: str) -> Finding:
+    """The finding of a check whose trainings were left out."""
+    return Finding(check, Verdict.UNDETERMINED, UNMEASURED)

@@ -36,14 +36,17 @@ class CurveType(Enum):
 
 @dataclass(frozen=True)
 class CurveMeasured:
-    """Of the baseline: a type for each fold's curve, the rise over the last third, and the gain of twice the steps."""
+    """Of the baseline: a type for each fold's curve, the rise over the last third, and the gain of twice the steps.
+
+    `half` and `twice_gain` are None where nothing was trained for half the steps.
+    """
 
     types: tuple[CurveType, ...]
     rise: Interval
     wobble: float
     settled_wobble: float
-    half: Interval
-    twice_gain: Interval
+    half: Interval | None
+    twice_gain: Interval | None
 
 
 @final
@@ -70,34 +73,41 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
     def measure(self, run: Run) -> CurveMeasured:
         """Types, trends and the predicted gain."""
         curves = [fitted.epochs for fitted in run.outcomes[run.plan.baseline]]
-        full, half = run.sums(run.plan.baseline), run.sums(HALF_STEPS)
-        draws = np.stack([run.resampler.draws(half), run.resampler.draws(full)], axis=1)
-        means = np.array([run.resampler.mean(half), run.resampler.mean(full)])
-        shares = np.array([0.5, 1.0])
-        (ahead,) = predict(shares, draws, (2.0,), np.random.default_rng(run.seed), STEP_EXPONENTS)
-        middle = predict(
-            shares, np.repeat(means[None], 200, 0), (2.0,), np.random.default_rng(run.seed), STEP_EXPONENTS
-        )[0]
         rises = np.array([trend([epoch.best_iou for epoch in curve]) for curve in curves])
+        halved = HALF_STEPS in run.outcomes
         return CurveMeasured(
             types=tuple(curve_type(curve) for curve in curves),
             rise=Interval(float(rises.mean()), float(rises.min()), float(rises.max())),
             wobble=float(np.mean([_wobble([epoch.iou for epoch in curve]) for curve in curves])),
             settled_wobble=float(np.mean([_wobble([epoch.best_iou for epoch in curve]) for curve in curves])),
-            half=run.reading(HALF_STEPS),
-            twice_gain=interval(float(middle.mean()) - means[1], ahead - draws[:, 1]),
+            half=run.reading(HALF_STEPS) if halved else None,
+            twice_gain=_twice(run) if halved else None,
         )
 
     def judge(self, measured: CurveMeasured) -> Finding:
         """Concern when longer training surely gains."""
         gain = measured.twice_gain
+        kinds = " / ".join(dict.fromkeys(each.value for each in measured.types))
+        numbers = {"rise": measured.rise, "wobble": measured.wobble, "settled_wobble": measured.settled_wobble}
+        if gain is None:
+            claim = f"The baseline's curve is {kinds}; what twice the steps would add was not measured."
+            return Finding("curve", Verdict.UNDETERMINED, claim, None, numbers)
         verdict = Verdict.SOUND if gain.high < 2 * STILL else Verdict.UNDETERMINED
         if gain.low > 0 and gain.mean >= 2 * STILL:
             verdict = Verdict.CONCERN
-        kinds = " / ".join(dict.fromkeys(each.value for each in measured.types))
         claim = f"The baseline's curve is {kinds}; twice the steps are predicted to add {gain:+.3f} IoU."
-        numbers = {"rise": measured.rise, "wobble": measured.wobble, "settled_wobble": measured.settled_wobble}
         return Finding("curve", verdict, claim, gain, numbers)
+
+
+def _twice(run: Run) -> Interval:
+    """What twice the steps would add, from whole runs of the full length and of half of it."""
+    full, half = run.sums(run.plan.baseline), run.sums(HALF_STEPS)
+    draws = np.stack([run.resampler.draws(half), run.resampler.draws(full)], axis=1)
+    means = np.array([run.resampler.mean(half), run.resampler.mean(full)])
+    shares, repeated = np.array([0.5, 1.0]), np.repeat(means[None], 200, 0)
+    (ahead,) = predict(shares, draws, (2.0,), np.random.default_rng(run.seed), STEP_EXPONENTS)
+    (middle,) = predict(shares, repeated, (2.0,), np.random.default_rng(run.seed), STEP_EXPONENTS)
+    return interval(float(middle.mean()) - means[1], ahead - draws[:, 1])
 
 
 def curve_type(epochs: tuple[Epoch, ...]) -> CurveType:

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from unplateau.data.splits import nested
-from unplateau.diagnosis.check import AbstractCheck
+from unplateau.diagnosis.check import AbstractCheck, unmeasured
 from unplateau.diagnosis.plan import less_name
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.scaling import EXPONENTS, Law, fit_law, predict
@@ -42,7 +42,7 @@ class DataMeasured:
 
 
 @final
-class DataScaleCheck(AbstractCheck[DataMeasured]):
+class DataScaleCheck(AbstractCheck[DataMeasured | None]):
     """What more data of the same kind would add.
 
     What it measures: the baseline trained on nested shares of the training groups, whole groups at a time, scored on
@@ -59,8 +59,10 @@ class DataScaleCheck(AbstractCheck[DataMeasured]):
     Reference: Hestness et al., arXiv 1712.00409; Alabdulmohsin et al., arXiv 2209.06640.
     """
 
-    def measure(self, run: Run) -> DataMeasured:
-        """Points, law and predictions with paired intervals."""
+    def measure(self, run: Run) -> DataMeasured | None:
+        """Points, law and predictions with paired intervals; None where no share of the data was trained on."""
+        if any(less_name(fraction) not in run.outcomes for fraction in run.plan.fractions):
+            return None
         names = [*map(less_name, run.plan.fractions), run.plan.baseline]
         sums = [run.sums(name) for name in names]
         draws = np.stack([run.resampler.draws(each) for each in sums], axis=1)
@@ -86,8 +88,10 @@ class DataScaleCheck(AbstractCheck[DataMeasured]):
             groups=round(points[-1].groups),
         )
 
-    def judge(self, measured: DataMeasured) -> Finding:
+    def judge(self, measured: DataMeasured | None) -> Finding:
         """Concern when twice the data surely gains, sound when even four times hardly can."""
+        if measured is None:
+            return unmeasured("data scale")
         double, fourfold = measured.gains["2x"], measured.gains["4x"]
         verdict = Verdict.UNDETERMINED
         if measured.groups >= FEW_GROUPS and double.low > 0 and double.mean >= WORTH:

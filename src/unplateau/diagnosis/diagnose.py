@@ -25,10 +25,11 @@ from unplateau.diagnosis.ladder import PRIOR, LadderCheck, LadderMeasured
 from unplateau.diagnosis.leaks import LeaksCheck
 from unplateau.diagnosis.metric import MetricCheck
 from unplateau.diagnosis.operating_point import OperatingMeasured, OperatingPointCheck
-from unplateau.diagnosis.plan import Plan, make_fits, make_given_fits, make_plan, own_names, with_given
+from unplateau.diagnosis.plan import make_fits, make_given_fits, make_plan, own_names, stages, with_given
 from unplateau.diagnosis.prior import position_scores
 from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured
 from unplateau.diagnosis.run import Run
+from unplateau.diagnosis.settling import settled
 from unplateau.diagnosis.views import contours, object_diameter
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.progress import Told
@@ -73,10 +74,13 @@ CHECKS = {
 
 @dataclass(frozen=True)
 class Measurements:
-    """What each check measured that others read, what is a fault, and what all concluded, in the order of `CHECKS`."""
+    """What each check measured that others read, what is a fault, and what all concluded, in the order of `CHECKS`.
 
-    ladder: LadderMeasured
-    data: DataMeasured
+    None stands for what was left out because the verdict was settled before.
+    """
+
+    ladder: LadderMeasured | None
+    data: DataMeasured | None
     curve: CurveMeasured
     operating: OperatingMeasured
     resolution: ResolutionMeasured
@@ -89,7 +93,7 @@ class Measurements:
 class Order:
     """How a diagnosis trains: pretrained candidate, recipe of the ladder, seed, and where outcomes are kept.
 
-    What `cache` already holds is not trained again.
+    What `cache` already holds is not trained again. `thorough` goes on when the verdict is settled.
     """
 
     candidate: str | None
@@ -97,6 +101,7 @@ class Order:
     seed: int
     cache: Path
     told: Told
+    thorough: bool = False
 
     @property
     def untrained(self) -> str | None:
@@ -113,8 +118,8 @@ def train_all(
     diameter = object_diameter(pictures)
     plan = make_plan(diameter, pictures.size, baseline=baseline, candidate=order.candidate, untrained=order.untrained)
     fits = make_fits(plan, pictures, parts, fitting(order.recipe, diameter), order.seed)
-    run = Run(source, pictures, parts, diameter, plan, _train(fits, plan, pictures, parts, order), order.seed)
-    return _repaired(run, fits, order)
+    run = Run(source, pictures, parts, diameter, plan, {}, order.seed)
+    return _in_stages(run, fits, [fit for fit in fits if fit.name == plan.baseline], order)
 
 
 def train_given(source: AbstractSource, pictures: Pictures, order: Order, given: Given) -> tuple[Run, Faults]:
@@ -124,13 +129,10 @@ def train_given(source: AbstractSource, pictures: Pictures, order: Order, given:
     bare = make_plan(diameter, pictures.size, baseline="unet", candidate=order.candidate, untrained=order.untrained)
     plan = with_given(bare, given.made, decoder)
     fits = make_given_fits(plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
-    outcomes = _train(fits, plan, pictures, parts, order)
-    outcomes[plan.baseline] = tuple(answered(given, pictures, fold) for fold in parts)
-    for name in own_names(plan):
-        # One thing changes at a time: a trial is read at the threshold in force, however stale.
-        outcomes[name] = tuple(replace(each, fixed=outcomes[plan.baseline][0].fixed) for each in outcomes[name])
+    outcomes = {plan.baseline: tuple(answered(given, pictures, fold) for fold in parts)}
     run = Run(source, pictures, parts, diameter, plan, outcomes, order.seed, given.saved.reported)
-    return _repaired(run, make_fits(plan, pictures, parts, given.recipe, given.made.seed), order)
+    again = make_fits(plan, pictures, parts, given.recipe, given.made.seed)
+    return _in_stages(run, fits, [fit for fit in again if fit.name == plan.baseline], order)
 
 
 def fitting(recipe: Recipe, diameter: float) -> Recipe:
@@ -138,18 +140,28 @@ def fitting(recipe: Recipe, diameter: float) -> Recipe:
     return replace(recipe, half_size=max(recipe.half_size, MOSTLY_HALF)) if diameter >= LARGE else recipe
 
 
-def _train(
-    fits: list[Fit], plan: Plan, pictures: Pictures, parts: tuple[Fold, ...], order: Order
-) -> dict[str, tuple[Fitted, ...]]:
-    outcomes = _by_name(fits, run_fits(fits, _views(plan, pictures), order.cache, order.told))
-    outcomes[PRIOR] = tuple(position_scores(pictures, fold) for fold in parts)
-    return outcomes
-
-
-def _repaired(run: Run, fits: list[Fit], order: Order) -> tuple[Run, Faults]:
+def _in_stages(run: Run, fits: list[Fit], own: list[Fit], order: Order) -> tuple[Run, Faults]:
+    """Train what settles most first, and stop when it is settled. `own` are the trainings of the model in question."""
+    first, *later = stages(run.plan, fits)
+    run = _trained(run, first, order)
     faults = find_faults(run)
-    own = [fit for fit in fits if fit.name == run.plan.baseline]
-    return try_repairs(run, faults, own, order.cache, order.told), faults
+    run = try_repairs(run, faults, own, order.cache, order.told)
+    for stage in later:
+        if not order.thorough and settled(run, faults):
+            break
+        run = _trained(run, stage, order)
+    return run, faults
+
+
+def _trained(run: Run, fits: list[Fit], order: Order) -> Run:
+    """The run with the outcomes of some fits, and that of position alone."""
+    outcomes = _by_name(fits, run_fits(fits, _views(fits, run.pictures), order.cache, order.told))
+    fixed = run.outcomes[run.plan.baseline][0].fixed if run.plan.baseline in run.outcomes else None
+    for name in set(own_names(run.plan)) & set(outcomes):
+        # One thing changes at a time: a trial is read at the threshold in force, however stale.
+        outcomes[name] = tuple(replace(each, fixed=fixed) for each in outcomes[name])
+    prior = {PRIOR: tuple(position_scores(run.pictures, fold) for fold in run.folds)}
+    return replace(run, outcomes={**prior, **run.outcomes, **outcomes}, _sums={})
 
 
 def measure_all(run: Run, faults: Faults) -> Measurements:
@@ -190,9 +202,9 @@ def folds_said(folds: tuple[Fold, ...], pictures: Pictures) -> str:
     )
 
 
-def _views(plan: Plan, pictures: Pictures) -> Views:
+def _views(fits: list[Fit], pictures: Pictures) -> Views:
     views = {"image": pictures}
-    if any(rung.view == "contour" for rung in plan.rungs):
+    if any(fit.view == "contour" for fit in fits):
         views["contour"] = contours(pictures)
     return views
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,19 @@ from unplateau.measures.thresholds import iou, mean_over_classes
 from unplateau.types import Epoch, Interval
 
 LAYOUT = 1
+
+UNKNOWN = Interval(math.nan, math.nan, math.nan)
+
+COMPARISONS = (
+    "local",
+    "attainable",
+    "local_share",
+    "local_to_context",
+    "scratch",
+    "pretraining",
+    "baseline_shortfall",
+)
+"""The paired intervals of the ladder that are written as they are."""
 
 
 def document(
@@ -35,9 +49,10 @@ def document(
         "baseline": _baseline(run),
         "remedies": remedies,
         "considered": considered,
-        "families": measured.ladder.families,
+        "complete": measured.ladder is not None,
+        "families": measured.ladder.families if measured.ladder else dict.fromkeys(FAMILIES, UNKNOWN),
         "waterfall": _waterfall(run, measured),
-        "ladder": measured.ladder.rungs,
+        "ladder": measured.ladder.rungs if measured.ladder else (),
         "comparisons": _comparisons(measured),
         "learning_curve": _learning_curve(measured),
         "operating_point": _operating_point(measured),
@@ -109,6 +124,8 @@ def _finite_mean(values: np.ndarray[Any, Any]) -> float:
 def _waterfall(run: Run, measured: Measurements) -> list[dict[str, Any]]:
     """From 0 to 1: position, the families, then what is missing, as far as it can be named."""
     ladder = measured.ladder
+    if ladder is None or measured.data is None:
+        return []
     prior = run.reading(PRIOR)
     steps = [("position", prior, "family"), *((name, ladder.gains[name], "family") for name in (EITHER, *FAMILIES))]
     reached = prior.mean + sum(gain.mean for gain in ladder.gains.values())
@@ -139,20 +156,13 @@ def _capped(gain: Interval, most: float) -> Interval:
 
 
 def _comparisons(measured: Measurements) -> dict[str, Any]:
-    ladder = measured.ladder
-    return {
-        "local": ladder.local,
-        "attainable": ladder.attainable,
-        "local_share": ladder.local_share,
-        "local_to_context": ladder.local_to_context,
-        "scratch": ladder.scratch,
-        "pretraining": ladder.pretraining,
-        "baseline_shortfall": ladder.baseline_shortfall,
-    }
+    return {name: getattr(measured.ladder, name) if measured.ladder else None for name in COMPARISONS}
 
 
 def _learning_curve(measured: Measurements) -> dict[str, Any]:
     data = measured.data
+    if data is None:
+        return {"points": (), "predicted": [], "law": None}
     groups = data.points[-1].groups
     law = {
         "ceiling": data.law.ceiling,

@@ -26,6 +26,7 @@ from unplateau.measures.label_scores import (
     objects,
     score_labels,
 )
+from unplateau.measures.omissions import draw_lots
 from unplateau.types import IGNORE, Finding, Interval, Pictures, Verdict
 
 EXAMPLES = 20
@@ -82,9 +83,10 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
     """Whether masks are wrong, and which.
 
     What it measures: scores of models that did not train on a picture, calibrated on the masks they are held against.
-        Large confident objects of the answers that the mask lacks; large objects of the mask that the model sees
-        nothing of; masks that fit another picture's answer far better than their own picture's; the distance between
-        contours. Every picture gets a score that compares it with the set and with the model's own doubt.
+        Large confident objects of the answers that the mask lacks; whether labels fell among like objects by lot; large
+        objects of the mask that the model sees nothing of; masks that fit another picture's answer far better than
+        their own picture's; the distance between contours. Every picture gets a score that compares it with the set
+        and with the model's own doubt.
 
     Why it matters: no model scores above its masks, and a wrong mask also teaches the wrong thing.
 
@@ -108,6 +110,7 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
         likely = found.belief >= 0.5
         large = likely & (found.evidence >= large_from(found.evidence[likely & ~found.alone]))
         claimed = given.pixels >= large_from(given.pixels.astype(np.float64))
+        large = _drawn(run, found, large)
         lacking = large & found.alone
         base = _base_rate(masks[shown], run.pictures.task.outputs)
         claimed &= _knowing(given, claimed, models, base)
@@ -197,6 +200,16 @@ def _part(chosen: NDArray[np.bool_], spot: Spot) -> NDArray[np.bool_]:
 
 def _answer(said: NDArray[np.uint8], cut: int) -> NDArray[np.uint8]:
     return (said[0] >= cut).astype(np.uint8) if len(said) == 1 else said.argmax(0).astype(np.uint8)
+
+
+def _drawn(run: Run, found: Objects, large: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The objects of the answers (K,) that masks are held against: `large`, or all that decide where labels are drawn.
+
+    Where labels were left out at random no object is confident, and yet what the mask lacks is what it should have.
+    """
+    decisive = found.evidence >= large_from(found.evidence[~found.alone]) / 2
+    drawn = draw_lots(found.those(decisive & run.unseen[found.image]), np.random.default_rng(run.seed))
+    return decisive if drawn.random else large
 
 
 def _models(run: Run) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from unplateau.diagnosis.check import AbstractCheck
+from unplateau.diagnosis.check import AbstractCheck, unmeasured
 from unplateau.diagnosis.plan import CANDIDATE, CONTEXT, CONTOUR, OBJECT, UNTRAINED, RungPlan
 from unplateau.diagnosis.run import Run, Sums
 from unplateau.measures.intervals import Draws, interval
@@ -47,7 +47,7 @@ class LadderMeasured:
 
 
 @final
-class LadderCheck(AbstractCheck[LadderMeasured]):
+class LadderCheck(AbstractCheck[LadderMeasured | None]):
     """Where the IoU comes from, rung by rung.
 
     What it measures: the IoU of networks of equal make trained from scratch on position, colour, orderless texture,
@@ -70,8 +70,10 @@ class LadderCheck(AbstractCheck[LadderMeasured]):
         Lei et al., arXiv 1604.04173.
     """
 
-    def measure(self, run: Run) -> LadderMeasured:
-        """All rungs, families and comparisons with paired intervals."""
+    def measure(self, run: Run) -> LadderMeasured | None:
+        """All rungs, families and comparisons with paired intervals; None where the ladder was not climbed."""
+        if not climbed(run):
+            return None
         scratch = [rung for rung in run.plan.rungs if rung.kind in ("rung", "baseline")]
         everything = [rung for rung in run.plan.rungs if rung.kind != "control"]
         half = [rung.name for rung in scratch if rung.reach <= max(run.diameter / 2, 1)]
@@ -97,8 +99,10 @@ class LadderCheck(AbstractCheck[LadderMeasured]):
             baseline_shortfall=compare.difference(_best(run, narrower), run.sums(run.plan.baseline)),
         )
 
-    def judge(self, measured: LadderMeasured) -> Finding:
+    def judge(self, measured: LadderMeasured | None) -> Finding:
         """Name the deciding family, or say that the shares overlap or that there is nothing to share."""
+        if measured is None:
+            return unmeasured("ladder")
         if not any(np.isfinite(share.mean) for share in measured.families.values()):
             claim = "Nothing is lost without any one family: none can be said to decide."
             return Finding("ladder", Verdict.UNDETERMINED, claim, measured={"families": measured.families})
@@ -115,6 +119,11 @@ class LadderCheck(AbstractCheck[LadderMeasured]):
             claim=claim,
             measured={"families": measured.families, "local_share": measured.local_share},
         )
+
+
+def climbed(run: Run) -> bool:
+    """Whether every rung of the plan was trained."""
+    return all(rung.name in run.outcomes for rung in run.plan.rungs)
 
 
 def family_draws(run: Run) -> dict[str, tuple[float, NDArray[np.float64]]]:

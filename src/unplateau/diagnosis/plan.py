@@ -105,6 +105,19 @@ def own_names(plan: Plan) -> tuple[str, ...]:
     return (*map(less_name, plan.fractions), HALF_STEPS, *(trial.name for trial in plan.trials))
 
 
+def stages(plan: Plan, fits: list[Fit]) -> tuple[list[Fit], ...]:
+    """The fits in the order in which they settle a verdict, dearest last.
+
+    What judges the masks: the model in question and, where it sees little, the rung that sees all. Then what that model
+    is trained again as. Then the ladder.
+    """
+    near = math.isfinite(plan.rung(plan.baseline).reach)
+    first = {plan.baseline, CONTEXT} if near else {plan.baseline}
+    own = set(own_names(plan))
+    order = (first, own, {fit.name for fit in fits} - first - own)
+    return tuple([fit for fit in fits if fit.name in names] for names in order)
+
+
 def make_given_fits(
     plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: Recipe, made: Made, seed: int
 ) -> list[Fit]:

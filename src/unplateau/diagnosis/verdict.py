@@ -5,22 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from unplateau.diagnosis.check import UNMEASURED
 from unplateau.diagnosis.diagnose import Measurements
 from unplateau.diagnosis.faults import INVALID, Fault, remedy_of
+from unplateau.diagnosis.gains import TIE, over_seeds, worth_listing
 from unplateau.diagnosis.plan import CANDIDATE, UNTRAINED
 from unplateau.diagnosis.run import Run
+from unplateau.diagnosis.settling import repair_gain, trial_gain, tried
 from unplateau.diagnosis.trials import Trial
 from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
-
-WORTH = 0.01
-"""IoU below which a predicted gain is not listed: two seeds differ by as much."""
-
-NINETY = 3.29
-"""Standard errors that a 90 % interval of a normal variable spans."""
-
-SEED_SPREAD = 0.015
-"""Standard deviation of the difference in IoU of two single trainings that differ in a seed alone: root mean square
-over the healthy cases of the fitted bases of `benchmarks.truth`. Resampled groups do not show it."""
 
 ALL = 0.95
 """Share from which a family decides "nearly all": the others may come out slightly negative, and it above one."""
@@ -30,9 +23,6 @@ OF_LABELS, OF_SIZE = ("relabel", "fix-pairing"), ("larger-extractor", "stronger-
 
 BUGS = ("alignment", "class index", "leaks", "metric")
 """Checks whose concern is a bug, not a property of the data."""
-
-TIE = 0.02
-"""Gains closer than this are ranked by cost."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
         _train_longer(run, measured),
         _move_threshold(measured),
         _finer_resolution(run, measured),
-        *(_tried(run, trial) for trial in run.plan.trials),
+        *(_tried(run, trial) for trial in tried(run)),
     ]
     return tuple(sorted((remedy for remedy in candidates if remedy), key=lambda remedy: -remedy.gain.mean))
 
@@ -63,19 +53,6 @@ def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
 def find_remedies(considered: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
     """Those that would lift the IoU, best first. A gain that is surely nothing, or below `WORTH`, is left out."""
     return rank([each for each in considered if each.name in INVALID or worth_listing(each.gain)])
-
-
-def worth_listing(gain: Interval) -> bool:
-    """Whether a gain is large enough to matter and at least one standard error above nothing."""
-    standard_error = (gain.high - gain.low) / NINETY
-    return gain.mean >= WORTH and gain.mean >= standard_error
-
-
-def over_seeds(gain: Interval, run: Run) -> Interval:
-    """The interval of a gain between separate trainings, one a fold, widened by what their seeds alone would do."""
-    reach = NINETY / 2 * SEED_SPREAD / math.sqrt(len(run.folds))
-    down, up = (math.hypot(side, reach) for side in (gain.mean - gain.low, gain.high - gain.mean))
-    return Interval(gain.mean, gain.mean - down, gain.mean + up)
 
 
 def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
@@ -112,9 +89,9 @@ def scale_table(run: Run, measured: Measurements) -> tuple[ScaleAnswer, ...]:
 
 
 def _richer_pretraining(run: Run, measured: Measurements) -> Remedy | None:
-    gain, rungs = measured.ladder.pretraining, {rung.name: rung for rung in measured.ladder.rungs}
-    if gain is None:
+    if measured.ladder is None or (gain := measured.ladder.pretraining) is None:
         return None
+    rungs = {rung.name: rung for rung in measured.ladder.rungs}
     evidence = (
         f"The candidate, frozen under a light decoder, scores {rungs[CANDIDATE].iou:.3f}.",
         f"The same network with random weights scores {rungs[UNTRAINED].iou:.3f}.",
@@ -125,7 +102,7 @@ def _richer_pretraining(run: Run, measured: Measurements) -> Remedy | None:
 
 def _more_context(run: Run, measured: Measurements) -> Remedy | None:
     baseline = run.plan.rung(run.plan.baseline)
-    if math.isinf(baseline.reach):
+    if math.isinf(baseline.reach) or measured.ladder is None:
         return None
     wider = [rung.name for rung in run.plan.rungs if rung.kind == "rung" and rung.reach > baseline.reach]
     gain = run.resampler.difference(run.chosen(wider), run.sums(run.plan.baseline))
@@ -136,15 +113,19 @@ def _more_context(run: Run, measured: Measurements) -> Remedy | None:
     return Remedy("more-context", over_seeds(gain, run), "one training run", evidence)
 
 
-def _more_data(run: Run, measured: Measurements) -> Remedy:
+def _more_data(run: Run, measured: Measurements) -> Remedy | None:
     data = measured.data
+    if data is None:
+        return None
     counts = ", ".join(f"{point.iou.mean:.3f} with {point.groups:.0f} groups" for point in data.points)
     fourfold = f"Four times the data is predicted to add {data.gains['4x']:+.3f}; this row is for twice the data."
     return Remedy("more-data", over_seeds(data.gains["2x"], run), "new data", (f"Measured: {counts}.", fourfold))
 
 
-def _train_longer(run: Run, measured: Measurements) -> Remedy:
+def _train_longer(run: Run, measured: Measurements) -> Remedy | None:
     curve = measured.curve
+    if curve.twice_gain is None:
+        return None
     evidence = f"Half the steps score {curve.half:.3f}; the gain is for twice the steps."
     return Remedy("train-longer", over_seeds(curve.twice_gain, run), "one training run", (evidence,))
 
@@ -170,24 +151,24 @@ def _finer_resolution(run: Run, measured: Measurements) -> Remedy | None:
 
 
 def _repair(run: Run, fault: Fault) -> Remedy:
-    remedy = remedy_of(run, fault)
-    return replace(remedy, gain=over_seeds(remedy.gain, run)) if fault.repaired else remedy
+    return replace(remedy_of(run, fault), gain=repair_gain(run, fault))
 
 
 def _tried(run: Run, trial: Trial) -> Remedy:
-    gain = run.resampler.difference(run.sums(trial.name), run.sums(run.plan.baseline))
     baseline = run.plan.rung(run.plan.baseline)
     pieces = f"{trial.extractor} with decoder {trial.decoder}"
     if (trial.extractor, trial.decoder) == (baseline.extractor, baseline.decoder):
         pieces = f"the same pieces with class weights {trial.recipe.class_weights!r} and a Dice term"
     evidence = f"Trained once so: {pieces} scores {run.reading(trial.name):.3f}, the model in question "
     evidence += f"{run.reading(run.plan.baseline):.3f}."
-    return Remedy(trial.remedy, over_seeds(gain, run), "one training run", (evidence,))
+    return Remedy(trial.remedy, trial_gain(run, trial), "one training run", (evidence,))
 
 
 def _why(measured: Measurements) -> str:
     """What the ladder says of the task, and of the baseline where a smaller view does better."""
     ladder = measured.ladder
+    if ladder is None:
+        return "and what comes first was clear before all was measured"
     if not any(math.isfinite(share.mean) for share in ladder.families.values()):
         return "where no single family of characteristics was found to decide"
     family = max(ladder.families, key=lambda name: ladder.families[name].mean)
@@ -215,7 +196,7 @@ def _labels(run: Run, measured: Measurements) -> ScaleAnswer:
     """Yes where mending masks surely gains; no when contours allow more and no object is found missing."""
     faults = [fault for fault in measured.faults.faults if fault.remedy in OF_LABELS]
     if faults:
-        gain = _repair(run, faults[0]).gain
+        gain = repair_gain(run, faults[0])
         return ScaleAnswer("labels", "yes" if gain.low > 0 else "undetermined", faults[0].claim, gain)
     ceiling = _finding(measured, "label ceiling")
     looked = [finding.verdict for finding in measured.faults.findings if finding.check == "labels"]
@@ -225,7 +206,7 @@ def _labels(run: Run, measured: Measurements) -> ScaleAnswer:
 
 def _model(run: Run, measured: Measurements) -> ScaleAnswer:
     """From larger pieces where they were tried, else from what the baseline makes of images it has seen."""
-    gains = {t.remedy: _tried(run, t).gain for t in run.plan.trials if t.remedy in OF_SIZE}
+    gains = {trial.remedy: trial_gain(run, trial) for trial in tried(run) if trial.remedy in OF_SIZE}
     capacity = _finding(measured, "capacity")
     if not gains:
         return ScaleAnswer("model", "no" if capacity.verdict is Verdict.SOUND else "undetermined", capacity.claim)
@@ -240,6 +221,8 @@ def worth_it(gain: Interval) -> str:
 
 
 def _pretraining(measured: Measurements) -> ScaleAnswer:
+    if measured.ladder is None:
+        return ScaleAnswer("pretraining", "undetermined", UNMEASURED)
     gain = measured.ladder.pretraining
     if gain is None:
         return ScaleAnswer(

@@ -9,7 +9,7 @@ Axes: N images, C classes, H W pixels, S sums, B = BINS + 1 score values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,6 +191,10 @@ class Objects:
         """Which (K,) the other side does not know."""
         return self.covered < TOUCHED
 
+    def those(self, chosen: NDArray[np.bool_]) -> Objects:
+        """Some of them, by a mask (K,)."""
+        return Objects(*(getattr(self, each.name)[chosen] for each in fields(self)))
+
 
 def objects(
     image: int, chosen: NDArray[np.bool_], other: NDArray[np.bool_], probability: NDArray[np.float32]
@@ -212,10 +216,7 @@ def objects(
 def join_objects(parts: list[Objects]) -> Objects:
     """The components of many images as one table."""
     return Objects(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("image", "row", "column", "pixels", "belief", "covered")
-        )
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in [each.name for each in fields(Objects)])
     )
 
 

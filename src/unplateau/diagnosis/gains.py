@@ -1,0 +1,34 @@
+"""When a predicted gain counts: worth listing, worth acting on, and how wide seeds alone make it."""
+
+from __future__ import annotations
+
+import math
+
+from unplateau.diagnosis.run import Run
+from unplateau.types import Interval
+
+WORTH = 0.01
+"""IoU below which a predicted gain is not listed: two seeds differ by as much."""
+
+TIE = 0.02
+"""Gains closer than this are ranked by cost."""
+
+NINETY = 3.29
+"""Standard errors that a 90 % interval of a normal variable spans."""
+
+SEED_SPREAD = 0.015
+"""Standard deviation of the difference in IoU of two single trainings that differ in a seed alone: root mean square
+over the healthy cases of the fitted bases of `benchmarks.truth`. Resampled groups do not show it."""
+
+
+def worth_listing(gain: Interval) -> bool:
+    """Whether a gain is large enough to matter and at least one standard error above nothing."""
+    standard_error = (gain.high - gain.low) / NINETY
+    return gain.mean >= WORTH and gain.mean >= standard_error
+
+
+def over_seeds(gain: Interval, run: Run) -> Interval:
+    """The interval of a gain between separate trainings, one a fold, widened by what their seeds alone would do."""
+    reach = NINETY / 2 * SEED_SPREAD / math.sqrt(len(run.folds))
+    down, up = (math.hypot(side, reach) for side in (gain.mean - gain.low, gain.high - gain.mean))
+    return Interval(gain.mean, gain.mean - down, gain.mean + up)

@@ -1,0 +1,53 @@
+"""When the rest need not be measured: what comes first is clear, and what is below it would be measured on top."""
+
+from __future__ import annotations
+
+from unplateau.diagnosis.faults import INVALID, Fault, Faults, remedy_of
+from unplateau.diagnosis.gains import TIE, over_seeds
+from unplateau.diagnosis.operating_point import OperatingPointCheck
+from unplateau.diagnosis.plan import CANDIDATE
+from unplateau.diagnosis.run import Run
+from unplateau.diagnosis.trials import Trial
+from unplateau.types import COSTS, Interval
+
+FREE = 0.05
+"""IoU from which a better threshold comes first whatever else there is."""
+
+LARGE = 0.1
+"""Gain from which a remedy that costs labels, data or a training comes first though others have not been tried."""
+
+
+def settled(run: Run, faults: Faults) -> bool:
+    """Whether the first remedy is clear from what is trained so far.
+
+    A number that is wrong, and a bug whose repair surely gains, come first whatever else there is: every other gain
+    would be measured on top of them. So does a threshold that is off by much. What costs more must gain more; and a
+    candidate that was named is always tried.
+    """
+    if any(fault.remedy in INVALID or _clear(repair_gain(run, fault), fault.cost) for fault in faults.faults):
+        return True
+    regret = OperatingPointCheck().measure(run).regret if run.binary else Interval(0.0, 0.0, 0.0)
+    if regret.low > 0 and regret.mean >= FREE:
+        return True
+    wanted = any(rung.name == CANDIDATE for rung in run.plan.rungs)
+    return not wanted and any(_clear(trial_gain(run, trial), COSTS[1]) for trial in tried(run))
+
+
+def repair_gain(run: Run, fault: Fault) -> Interval:
+    """What putting a fault right adds; where it was trained for, as wide as seeds make it."""
+    gain = remedy_of(run, fault).gain
+    return over_seeds(gain, run) if fault.repaired else gain
+
+
+def tried(run: Run) -> tuple[Trial, ...]:
+    """The trials that were trained."""
+    return tuple(trial for trial in run.plan.trials if trial.name in run.outcomes)
+
+
+def trial_gain(run: Run, trial: Trial) -> Interval:
+    """What a trial adds to the model in question, as wide as seeds make it."""
+    return over_seeds(run.resampler.difference(run.sums(trial.name), run.sums(run.plan.baseline)), run)
+
+
+def _clear(gain: Interval, cost: str) -> bool:
+    return gain.low > 0 and gain.mean >= (TIE if cost == COSTS[0] else LARGE)
