@@ -15,7 +15,6 @@ from scipy.stats import beta
 from unplateau.diagnosis.anatomy import thresholds
 from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.run import Run
-from unplateau.measures.displaced import Moved, join_moved, move_objects, no_common_shift
 from unplateau.measures.intervals import COVERAGE, bootstrap
 from unplateau.measures.label_scores import (
     NEIGHBOURS,
@@ -38,14 +37,6 @@ USUAL_SHARE = 0.03
 KNOWN = 3.0
 """How many times the odds of any pixel the usual object must have for a model to know it (Jeffreys: substantial)."""
 
-REACH = 6
-"""Pixels over which an object's right place is looked for."""
-
-COMMON = 0.5
-"""Share of the mean length of all shifts from which their mean is a direction that they have in common."""
-
-NUMBERS = ("omitted", "invented", "foreign", "displaced", "beyond", "likely")
-
 FEWEST = 10
 """Large objects under which a share of them says nothing."""
 
@@ -61,25 +52,12 @@ class Spot:
 
 
 @dataclass(frozen=True)
-class Shift:
-    """An object of one picture's mask, by a pixel of it, and the rows and columns by which it should move."""
-
-    picture: int
-    row: int
-    column: int
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True)
 class LabelsMeasured:
     """What looks wrong in the masks, of the large objects, which hold half of all object area.
 
     `omitted` is the share of large objects of the answers that no mask has, `invented` the share of large objects of
     the masks that no answer has and that the model believes in no more than in any pixel; `counts` how many large
     objects those are shares of. `foreign` is the share of pictures whose mask surely belongs to another one.
-    `displaced` is the share of objects of the masks that fit an answer next to them and not where they lie, and 0 where
-    all are off by about the same, which is a shift; `shifts` says where to.
     `wander` is the mean distance, in pixels, of the masks' contours from those of the answers; `beyond` what of it
     exceeds the median picture's, which is taken for the model's own. `likely` is the share of pictures with an
     omitted object, an invented one or a foreign mask. `spots`, `denied` and `partners` (picture, whose mask fits it)
@@ -89,7 +67,6 @@ class LabelsMeasured:
     omitted: Interval
     invented: Interval
     foreign: Interval
-    displaced: Interval
     wander: Interval
     beyond: Interval
     likely: Interval
@@ -97,7 +74,6 @@ class LabelsMeasured:
     spots: tuple[Spot, ...]
     denied: tuple[Spot, ...]
     partners: tuple[tuple[int, int], ...]
-    shifts: tuple[Shift, ...]
     cuts: tuple[int, ...]
     worst: tuple[str, ...]
 
@@ -109,8 +85,8 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
     What it measures: scores of models that did not train on a picture, calibrated on the masks they are held against.
         Large confident objects of the answers that the mask lacks; whether labels fell among like objects by lot; large
         objects of the mask that the model sees nothing of; masks that fit another picture's answer far better than
-        their own picture's; objects of the mask that fit an answer some pixels away; the distance between contours.
-        Every picture gets a score that compares it with the set and with the model's own doubt.
+        their own picture's; the distance between contours. Every picture gets a score that compares it with the set
+        and with the model's own doubt.
 
     Why it matters: no model scores above its masks, and a wrong mask also teaches the wrong thing.
 
@@ -130,7 +106,6 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
         masks, answers = run.pictures.masks.numpy(), run.answers_of(run.witness)
         models, cuts = _models(run), thresholds(run, run.witness)
         found, given, wander = _compared(run, shown, models, cuts)
-        moved = _moved(run, shown, cuts)
         # Less likely labelled than not: whatever it is, it is no confident object.
         likely = found.belief >= 0.5
         large = likely & (found.evidence >= large_from(found.evidence[likely & ~found.alone]))
@@ -150,7 +125,6 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
             omitted=share(int(lacking.sum()), int(large.sum())),
             invented=share(int(denied.sum()), int(claimed.sum())),
             foreign=share(len(partners), len(shown)),
-            displaced=share(int(moved.displaced.sum()), len(moved.image)),
             wander=_resampled(finite, _mean, generator),
             beyond=_resampled(finite, _mean_beyond_median, generator),
             likely=share(len(bad), len(shown)),
@@ -158,14 +132,13 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
             spots=_spots(found, lacking, answers, cuts),
             denied=_spots(given, denied, masks, None),
             partners=partners,
-            shifts=_shifts(moved),
             cuts=tuple(cuts.tolist()),
             worst=tuple(run.pictures.names[shown[place]] for place in np.argsort(scores)[:EXAMPLES].tolist()),
         )
 
     def judge(self, measured: LabelsMeasured) -> Finding:
         """Concern when more is wrong than differs in a sound set; undetermined when there was too little to look at."""
-        numbers = {name: getattr(measured, name) for name in NUMBERS}
+        numbers = {name: getattr(measured, name) for name in ("omitted", "invented", "foreign", "beyond", "likely")}
         said = {
             "objects that masks lack": measured.omitted,
             "objects that masks invent": measured.invented,
@@ -175,8 +148,6 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
             for (name, value), count in zip(said.items(), measured.counts, strict=True)
             if count >= FEWEST and value.low > USUAL_SHARE
         ]
-        if measured.displaced.low > USUAL_SHARE:
-            excess.append(f"objects beside their place: {measured.displaced.mean:.1%}")
         # A mask in the wrong place leaves two pictures wrong: one alone is rather a likeness.
         if len(measured.partners) > 1:
             excess.append(f"masks of another picture: {len(measured.partners)} surely")
@@ -214,28 +185,11 @@ def repaired(pictures: Pictures, answers: NDArray[np.uint8], measured: LabelsMea
         masks[spot.picture][_part(answer == spot.value, spot) & (given[spot.picture] != IGNORE)] = spot.value
     for spot in measured.denied:
         masks[spot.picture][_part(given[spot.picture] == spot.value, spot)] = IGNORE
-    _put_back(masks, given, measured.shifts)
     fits = dict(measured.partners)
     for picture, partner in fits.items():
         # A mask goes back only if the picture that carries it has another to take in its turn.
         masks[picture] = given[partner] if partner in fits else IGNORE
     return replace(pictures, masks=torch.from_numpy(masks))
-
-
-def _put_back(masks: NDArray[np.uint8], given: NDArray[np.uint8], shifts: tuple[Shift, ...]) -> None:
-    """Move objects of `given` (N, H, W) to where they fit, in `masks`; all are lifted before any is set down."""
-    lifted = []
-    for each in shifts:
-        mask = given[each.picture]
-        value = mask[each.row, each.column]
-        part = _part(mask == value, Spot(each.picture, each.row, each.column, int(value)))
-        masks[each.picture][part] = 0
-        lifted.append((each, value, part))
-    for each, value, part in lifted:
-        rows, columns = np.nonzero(part)
-        rows, columns = rows + each.rows, columns + each.columns
-        inside = (rows >= 0) & (rows < part.shape[0]) & (columns >= 0) & (columns < part.shape[1])
-        masks[each.picture][rows[inside], columns[inside]] = value
 
 
 def _part(chosen: NDArray[np.bool_], spot: Spot) -> NDArray[np.bool_]:
@@ -285,27 +239,6 @@ def _compared(
         finite = [distance for distance in distances if np.isfinite(distance)]
         wander.append(float(np.mean(finite)) if finite else float("nan"))
     return join_objects(found), join_objects(given), np.array(wander)
-
-
-def _moved(run: Run, shown: NDArray[np.int64], cuts: NDArray[np.int64]) -> Moved:
-    """Where the objects of the masks fit the answers, all lying right when they are off by about the same.
-
-    Of many classes each mask is what is left when another is moved: only where one lies on none is it known.
-    """
-    masks, answers = run.pictures.masks.numpy(), run.answers_of(run.witness)
-    values = _values(run) if run.binary else []
-    parts = [
-        move_objects(place, masks[place] == value, _answer(answers[place], cuts[place]) == value, REACH)
-        for place in shown.tolist()
-        for value in values
-    ]
-    return no_common_shift(join_moved(parts), COMMON)
-
-
-def _shifts(moved: Moved) -> tuple[Shift, ...]:
-    better = np.flatnonzero((moved.after > moved.before) & moved.displaced.any())
-    columns = (moved.image, moved.row, moved.column, moved.rows, moved.columns)
-    return tuple(Shift(*(int(each[place]) for each in columns)) for place in better.tolist())
 
 
 def _values(run: Run) -> list[int]:
