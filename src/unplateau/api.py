@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from unplateau.diagnosis.diagnose import RECIPE, Order, measure_all, train_all, 
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import draw_worst
 from unplateau.diagnosis.given import load_given
+from unplateau.diagnosis.predictions import Saved, answers_given
 from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import writable_folder, write_json
@@ -34,6 +36,9 @@ LOWEST = {"size": SMALLEST, "steps": 1, "folds": 1, "limit": FEWEST, "patience":
 HIGHEST_SEED = 2**30
 """Seeds are multiplied by primes to seed each step, and 64 bits must hold the product."""
 
+SIZE = 112
+"""Long side in pixels of the grid that a diagnosis trains on, where none is asked for."""
+
 DIAGNOSIS, REPORT, CACHE = "diagnosis.json", "report.html", "fits"
 
 
@@ -45,13 +50,16 @@ def diagnose(
     model: str | Path | None = None,
     out: str | Path = "runs/diagnosis",
     baseline: str = "unet",
-    size: int = 112,
+    size: int | None = None,
     steps: int = RECIPE.steps,
     folds: int = 3,
     limit: int | None = 600,
     seed: int = 0,
     colours: Mapping[tuple[int, int, int], int] | None = None,
     told: Told | None = None,
+    predictions: str | Path | None = None,
+    threshold: float = 0.5,
+    reported: float | None = None,
 ) -> dict[str, Any]:
     """Say why the IoU stopped and what each remedy would gain; write `diagnosis.json` and `report.html` to `out`.
 
@@ -63,13 +71,17 @@ def diagnose(
             scored where it was scored; `baseline`, `size`, `folds` and `limit` then do not matter.
         out: where the results go. What an interrupted run finished is there and is not computed again.
         baseline: the extractor whose ceiling is in question, trained from scratch: "unet", "reach-33", any timm name.
-        size: long side of the working grid in pixels.
+        size: long side of the working grid in pixels; None = 112, and for `predictions` as large as the images are.
         steps: optimiser steps of each training.
         folds: how often everything is trained, each time with another seed and another part held out.
         limit: at most so many images take part, spread over the groups; None = all.
         seed: the same seed gives the same diagnosis.
         colours: class id of each RGB colour, for masks saved as colours.
         told: called after each training with how many are done, of how many, and the name of the last.
+        predictions: a folder with a probability map for each image to score, by stem: .npy, .npz, 8- or 16-bit PNG.
+            They are diagnosed in the place of a model, and nothing is trained.
+        threshold: at which `predictions` of one class are decided so far.
+        reported: the IoU that `predictions` are said to have; None = not said.
 
     Returns:
         The content of `diagnosis.json`.
@@ -82,6 +94,8 @@ def diagnose(
     start = time.perf_counter()
     # A single step has a single evaluation, which has no course to look at.
     _refuse_numbers({"size": size, "steps": steps, "folds": folds, "limit": limit, "seed": seed}, LOWEST | {"steps": 2})
+    if predictions is not None:
+        _refuse_shares({"threshold": threshold, "reported": reported}, {"extractor": extractor, "model": model})
     build_extractor(baseline)
     if extractor:
         build_extractor(extractor, pretrained=True)
@@ -90,8 +104,11 @@ def diagnose(
     source = open_data(data, colours=colours)
     candidate = str(extractor) if extractor else None
     order = Order(candidate, replace(RECIPE, steps=steps), seed, folder / CACHE, told or _silent)
-    if given is None:
-        pictures = read_pictures(source, positive=positive, size=size, limit=limit, seed=seed)
+    if predictions is not None:
+        said = Saved(Path(predictions), threshold, math.nan if reported is None else reported)
+        run, faults = answers_given(source, said, positive=positive, size=size, limit=limit, seed=seed)
+    elif given is None:
+        pictures = read_pictures(source, positive=positive, size=size or SIZE, limit=limit, seed=seed)
         run, faults = train_all(source, pictures, order, baseline=baseline, folds=folds)
     else:
         asked = positive or given.saved.task.positive or None
@@ -236,6 +253,18 @@ def _refuse_numbers(given: Mapping[str, int | None], lowest: Mapping[str, int] =
             raise UnplateauError(f"`{name}` must be at least {lowest[name]}; got {number}. Give a larger number.")
     if (given["seed"] or 0) > HIGHEST_SEED:
         raise UnplateauError(f"`seed` must be at most {HIGHEST_SEED}; got {given['seed']}. Give a smaller number.")
+
+
+def _refuse_shares(given: Mapping[str, float | None], pieces: Mapping[str, str | Path | None]) -> None:
+    """Refuse a share that is none, and pieces beside saved answers, which are diagnosed without training."""
+    for name, number in given.items():
+        if number is not None and not 0 < number < 1:
+            raise UnplateauError(f"`{name}` must lie between 0 and 1; got {number:g}. Give a share, not a percentage.")
+    for name, piece in pieces.items():
+        if piece is not None:
+            raise UnplateauError(
+                f"`predictions` are diagnosed without training; {name!r} was given too. Leave one of the two out."
+            )
 
 
 def _silent(_done: int, _total: int, _name: str) -> None:

@@ -41,11 +41,14 @@ def diagnose(
     model: Annotated[Path | None, typer.Option(help="Folder written by train: the model that is stuck.")] = None,
     out: Out = Path("runs/diagnosis"),
     baseline: PieceOf = "unet",
-    size: Size = 112,
+    size: Annotated[int | None, typer.Option(help="Long side of the working grid in pixels.")] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps of each training.")] = 230,
     folds: Annotated[int, typer.Option(help="How often everything is trained, each time on other images.")] = 3,
     limit: Annotated[int, typer.Option(help="At most so many images take part; 0 = all.")] = 600,
     seed: Seed = 0,
+    predictions: Annotated[Path | None, typer.Option(help="Folder of probability maps: no model, no training.")] = None,
+    threshold: Annotated[float, typer.Option(help="At which predictions are decided so far.")] = 0.5,
+    reported: Annotated[float | None, typer.Option(help="IoU that the predictions are said to have.")] = None,
 ) -> None:
     """Say why the IoU stopped; write diagnosis.json and report.html."""
     ids = _ids(positive)
@@ -66,6 +69,9 @@ def diagnose(
             limit=limit or None,
             seed=seed,
             told=told,
+            predictions=predictions,
+            threshold=threshold,
+            reported=reported,
         )
     console = Console()
     console.print(summary(content))
