@@ -33,7 +33,7 @@ from unplateau.diagnosis.views import contours, object_diameter
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.progress import Told
 from unplateau.training.recipe import Recipe
-from unplateau.types import Finding, Fold, Pictures
+from unplateau.types import Finding, Fold, Pictures, Verdict
 
 RECIPE = Recipe(
     steps=230,
@@ -73,14 +73,17 @@ CHECKS = {
 
 @dataclass(frozen=True)
 class Measurements:
-    """What each check measured that others read, what is a fault, and what all concluded, in the order of `CHECKS`."""
+    """What each check measured that others read, what is a fault, and what all concluded, in the order of `CHECKS`.
 
-    ladder: LadderMeasured
-    data: DataMeasured
+    None where the trainings that a check reads are absent.
+    """
+
+    ladder: LadderMeasured | None
+    data: DataMeasured | None
     curve: CurveMeasured
     operating: OperatingMeasured
     resolution: ResolutionMeasured
-    capacity: CapacityMeasured
+    capacity: CapacityMeasured | None
     faults: Faults
     findings: tuple[Finding, ...]
 
@@ -153,25 +156,25 @@ def _repaired(run: Run, fits: list[Fit], order: Order) -> tuple[Run, Faults]:
 
 
 def measure_all(run: Run, faults: Faults) -> Measurements:
-    """Ask every question of a run; those about its data were asked before."""
+    """Ask every question of a run; those about its data were asked before. What was not trained is not asked."""
     ladder, data, curve = LadderCheck(), DataScaleCheck(), CurveCheck()
     operating, resolution, capacity = OperatingPointCheck(), ResolutionCheck(), CapacityCheck()
     anatomy, ceiling = AnatomyCheck(), LabelCeilingCheck()
     measured = (
-        ladder.measure(run),
-        data.measure(run),
+        ladder.measure(run) if PRIOR in run.outcomes else None,
+        data.measure(run) if run.plan.fractions else None,
         curve.measure(run),
         operating.measure(run),
         resolution.measure(run),
-        capacity.measure(run),
+        capacity.measure(run) if any(len(fitted.seen) for fitted in run.outcomes[run.plan.baseline]) else None,
     )
     findings = (
-        ladder.judge(measured[0]),
-        data.judge(measured[1]),
+        _not_measured("ladder") if measured[0] is None else ladder.judge(measured[0]),
+        _not_measured("data scale") if measured[1] is None else data.judge(measured[1]),
         curve.judge(measured[2]),
         operating.judge(measured[3]),
         resolution.judge(measured[4]),
-        capacity.judge(measured[5]),
+        _not_measured("capacity") if measured[5] is None else capacity.judge(measured[5]),
         anatomy.judge(anatomy.measure(run)),
         ceiling.judge(ceiling.measure(run)),
         *faults.findings,
@@ -179,9 +182,16 @@ def measure_all(run: Run, faults: Faults) -> Measurements:
     return Measurements(*measured, faults, findings)
 
 
+def _not_measured(check: str) -> Finding:
+    return Finding(check, Verdict.UNDETERMINED, "Not measured: no training.")
+
+
 def folds_said(folds: tuple[Fold, ...], pictures: Pictures) -> str:
     """How the images were divided, as a sentence."""
     groups = len(set(pictures.groups))
+    if not any(fold.inner for fold in folds):
+        said = f"Nothing was trained: {len(folds[0].report)} images report, and each group is read at the given "
+        return said + f"threshold and at the one that the other groups choose; {groups} groups."
     if any(pictures.splits):
         return f"The data's own splits, with {len(folds)} seeds; {groups} groups."
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from unplateau.data.balance import positive_share
 from unplateau.diagnosis.diagnose import Measurements, folds_said
 from unplateau.diagnosis.examples import Example
+from unplateau.diagnosis.fits import Fitted
 from unplateau.diagnosis.ladder import EITHER, FAMILIES, PRIOR
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.verdict import consider_remedies, find_remedies, say, scale_table
@@ -35,9 +37,9 @@ def document(
         "baseline": _baseline(run),
         "remedies": remedies,
         "considered": considered,
-        "families": measured.ladder.families,
+        "families": measured.ladder.families if measured.ladder else None,
         "waterfall": _waterfall(run, measured),
-        "ladder": measured.ladder.rungs,
+        "ladder": measured.ladder.rungs if measured.ladder else (),
         "comparisons": _comparisons(measured),
         "learning_curve": _learning_curve(measured),
         "operating_point": _operating_point(measured),
@@ -81,10 +83,15 @@ def _baseline(run: Run) -> dict[str, Any]:
         "interval": reading,
         "threshold": float(np.nanmean(thresholds)) if run.binary else None,
         "iou_at_half": run.resampler.mean(at_half),
-        "best_iou": float(np.mean([max(epoch.best_iou for epoch in fitted.epochs) for fitted in fits])),
+        "best_iou": _best_iou(fits),
         "class_iou": dict(zip(run.pictures.task.names, classes.tolist(), strict=True)),
         "epochs": [_mean_epoch([fitted.epochs[place] for fitted in fits]) for place in range(_evaluations(run))],
     }
+
+
+def _best_iou(fits: tuple[Fitted, ...]) -> float:
+    """Mean over folds of the best evaluation; nan where a log lacks it."""
+    return float(np.mean([np.fmax.reduce([math.nan, *(epoch.best_iou for epoch in each.epochs)]) for each in fits]))
 
 
 def _evaluations(run: Run) -> int:
@@ -108,13 +115,15 @@ def _finite_mean(values: np.ndarray[Any, Any]) -> float:
 
 def _waterfall(run: Run, measured: Measurements) -> list[dict[str, Any]]:
     """From 0 to 1: position, the families, then what is missing, as far as it can be named."""
-    ladder = measured.ladder
+    ladder, scaled = measured.ladder, measured.data
+    if ladder is None or scaled is None:
+        return []
     prior = run.reading(PRIOR)
     steps = [("position", prior, "family"), *((name, ladder.gains[name], "family") for name in (EITHER, *FAMILIES))]
     reached = prior.mean + sum(gain.mean for gain in ladder.gains.values())
     missing = 1 - reached
     resolution = _capped(_complement(measured.resolution.by_stride[1]), missing)
-    data = _capped(measured.data.gains["4x"], missing - resolution.mean)
+    data = _capped(scaled.gains["4x"], missing - resolution.mean)
     rest = missing - resolution.mean - data.mean
     steps += [
         ("shortage of data (to four times)", data, "remainder"),
@@ -138,8 +147,10 @@ def _capped(gain: Interval, most: float) -> Interval:
     return Interval(mean, min(gain.low, mean), max(gain.high, mean))
 
 
-def _comparisons(measured: Measurements) -> dict[str, Any]:
+def _comparisons(measured: Measurements) -> dict[str, Any] | None:
     ladder = measured.ladder
+    if ladder is None:
+        return None
     return {
         "local": ladder.local,
         "attainable": ladder.attainable,
@@ -153,6 +164,8 @@ def _comparisons(measured: Measurements) -> dict[str, Any]:
 
 def _learning_curve(measured: Measurements) -> dict[str, Any]:
     data = measured.data
+    if data is None:
+        return {"points": [], "predicted": [], "law": None}
     groups = data.points[-1].groups
     law = {
         "ceiling": data.law.ceiling,

@@ -50,7 +50,7 @@ def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
     candidates = [
         *(_repair(run, fault) for fault in measured.faults.faults),
         _richer_pretraining(run, measured),
-        None if run.plan.trials else _more_context(run, measured),
+        None if run.plan.trials or not measured.ladder else _more_context(run, measured),
         _more_data(run, measured),
         _train_longer(run, measured),
         _move_threshold(measured),
@@ -96,7 +96,12 @@ def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
 def say(run: Run, measured: Measurements, remedies: tuple[Remedy, ...]) -> str:
     """Two sentences: where it stands and on what, and what to do about it."""
     baseline = run.reading(run.plan.baseline)
-    return f"The baseline stops at IoU {baseline:.2f}, {_why(measured)}. {_what(remedies)}"
+    return f"The baseline stops at IoU {baseline:.2f}, {_why(measured)}. {_what(remedies)}{_untold(run)}"
+
+
+def _untold(run: Run) -> str:
+    trained = len(run.outcomes) > 1
+    return "" if trained else " What a training would have to tell was not measured: no training."
 
 
 def scale_table(run: Run, measured: Measurements) -> tuple[ScaleAnswer, ...]:
@@ -112,9 +117,9 @@ def scale_table(run: Run, measured: Measurements) -> tuple[ScaleAnswer, ...]:
 
 
 def _richer_pretraining(run: Run, measured: Measurements) -> Remedy | None:
-    gain, rungs = measured.ladder.pretraining, {rung.name: rung for rung in measured.ladder.rungs}
-    if gain is None:
+    if measured.ladder is None or (gain := measured.ladder.pretraining) is None:
         return None
+    rungs = {rung.name: rung for rung in measured.ladder.rungs}
     evidence = (
         f"The candidate, frozen under a light decoder, scores {rungs[CANDIDATE].iou:.3f}.",
         f"The same network with random weights scores {rungs[UNTRAINED].iou:.3f}.",
@@ -136,15 +141,19 @@ def _more_context(run: Run, measured: Measurements) -> Remedy | None:
     return Remedy("more-context", over_seeds(gain, run), "one training run", evidence)
 
 
-def _more_data(run: Run, measured: Measurements) -> Remedy:
+def _more_data(run: Run, measured: Measurements) -> Remedy | None:
     data = measured.data
+    if data is None:
+        return None
     counts = ", ".join(f"{point.iou.mean:.3f} with {point.groups:.0f} groups" for point in data.points)
     fourfold = f"Four times the data is predicted to add {data.gains['4x']:+.3f}; this row is for twice the data."
     return Remedy("more-data", over_seeds(data.gains["2x"], run), "new data", (f"Measured: {counts}.", fourfold))
 
 
-def _train_longer(run: Run, measured: Measurements) -> Remedy:
+def _train_longer(run: Run, measured: Measurements) -> Remedy | None:
     curve = measured.curve
+    if curve.twice_gain is None:
+        return None
     evidence = f"Half the steps score {curve.half:.3f}; the gain is for twice the steps."
     return Remedy("train-longer", over_seeds(curve.twice_gain, run), "one training run", (evidence,))
 
@@ -159,7 +168,7 @@ def _move_threshold(measured: Measurements) -> Remedy | None:
 
 def _finer_resolution(run: Run, measured: Measurements) -> Remedy | None:
     height, width = run.pictures.size
-    if min(run.pictures.native) <= min(height, width):
+    if run.answered or min(run.pictures.native) <= min(height, width):
         return None
     resolution = measured.resolution
     evidence = (
@@ -188,6 +197,8 @@ def _tried(run: Run, trial: Trial) -> Remedy:
 def _why(measured: Measurements) -> str:
     """What the ladder says of the task, and of the baseline where a smaller view does better."""
     ladder = measured.ladder
+    if ladder is None:
+        return "and which family of characteristics decides was not measured"
     if not any(math.isfinite(share.mean) for share in ladder.families.values()):
         return "where no single family of characteristics was found to decide"
     family = max(ladder.families, key=lambda name: ladder.families[name].mean)
@@ -218,6 +229,9 @@ def _labels(run: Run, measured: Measurements) -> ScaleAnswer:
         gain = _repair(run, faults[0]).gain
         return ScaleAnswer("labels", "yes" if gain.low > 0 else "undetermined", faults[0].claim, gain)
     ceiling = _finding(measured, "label ceiling")
+    doubted = [each for each in measured.faults.findings if each.check == "labels" and each.verdict is Verdict.CONCERN]
+    if doubted:  # with no training on repaired masks there is no gain to tell
+        return ScaleAnswer("labels", "undetermined", doubted[0].claim)
     looked = [finding.verdict for finding in measured.faults.findings if finding.check == "labels"]
     sound = ceiling.verdict is Verdict.SOUND and looked == [Verdict.SOUND]
     return ScaleAnswer("labels", "no" if sound else "undetermined", ceiling.claim)
@@ -240,11 +254,10 @@ def worth_it(gain: Interval) -> str:
 
 
 def _pretraining(measured: Measurements) -> ScaleAnswer:
-    gain = measured.ladder.pretraining
+    gain = measured.ladder.pretraining if measured.ladder else None
     if gain is None:
-        return ScaleAnswer(
-            "pretraining", "undetermined", "No pretrained candidate was given: name one with `extractor`."
-        )
+        why = "No pretrained candidate was given: name one with `extractor`."
+        return ScaleAnswer("pretraining", "undetermined", why if measured.ladder else "Not measured: no training.")
     return ScaleAnswer(
         "pretraining", worth_it(gain), f"The candidate is {gain:+.3f} against the best from scratch.", gain
     )
