@@ -19,17 +19,20 @@ from unplateau.diagnosis.diagnose import RECIPE, Order, measure_all, train_all, 
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import draw_worst
 from unplateau.diagnosis.given import load_given
+from unplateau.diagnosis.operating_point import variance_explained
 from unplateau.diagnosis.predictions import Saved, answers_given
 from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import writable_folder, write_json
+from unplateau.measures.curves import ADVICE, read_curve
 from unplateau.progress import Told
 from unplateau.report import write_report
 from unplateau.training.calibrate import calibrate_model, load_ternary
+from unplateau.training.logs import read_epochs
 from unplateau.training.predict import predict_images
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
-from unplateau.training.train import build_pieces, train_model
+from unplateau.training.train import LOG, build_pieces, save_log, train_model
 from unplateau.types import Sample
 
 LOWEST = {"size": SMALLEST, "steps": 1, "folds": 1, "limit": FEWEST, "patience": 0, "seed": 0}
@@ -60,6 +63,7 @@ def diagnose(
     predictions: str | Path | None = None,
     threshold: float = 0.5,
     reported: float | None = None,
+    log: str | Path | None = None,
 ) -> dict[str, Any]:
     """Say why the IoU stopped and what each remedy would gain; write `diagnosis.json` and `report.html` to `out`.
 
@@ -82,6 +86,7 @@ def diagnose(
             They are diagnosed in the place of a model, and nothing is trained.
         threshold: at which `predictions` of one class are decided so far.
         reported: the IoU that `predictions` are said to have; None = not said.
+        log: the log of the training that made `predictions`, as `curve` reads it; None = not at hand.
 
     Returns:
         The content of `diagnosis.json`.
@@ -105,7 +110,8 @@ def diagnose(
     candidate = str(extractor) if extractor else None
     order = Order(candidate, replace(RECIPE, steps=steps), seed, folder / CACHE, told or _silent)
     if predictions is not None:
-        said = Saved(Path(predictions), threshold, math.nan if reported is None else reported)
+        epochs = read_epochs(Path(log)).epochs if log else ()
+        said = Saved(Path(predictions), threshold, math.nan if reported is None else reported, epochs)
         run, faults = answers_given(source, said, positive=positive, size=size, limit=limit, seed=seed)
     elif given is None:
         pictures = read_pictures(source, positive=positive, size=size or SIZE, limit=limit, seed=seed)
@@ -122,6 +128,45 @@ def diagnose(
     write_json(folder / DIAGNOSIS, content)
     write_report(folder / DIAGNOSIS, folder / REPORT)
     return content
+
+
+def curve(
+    log: str | Path, *, columns: Mapping[str, str] | None = None, out: str | Path | None = None
+) -> dict[str, Any]:
+    """Say what the training curve of a log from elsewhere does: still rising, converged, overfitting, diverging, or
+    moved by its threshold alone.
+
+    Args:
+        log: a CSV or JSON file, TensorBoard events, an MLflow run, or the folder that holds one of these.
+        columns: the column of a number where the usual names do not find it, as {"iou": "val/jac"}; the numbers are
+            the fields of `types.Epoch`.
+        out: a folder to which the log is written as `train` writes its own (`log.csv`); None = nowhere.
+
+    Returns:
+        `type`, `advice`, `evaluations`, `rise` (change of the IoU over the last third), `wobble` (of the IoU at 0.5
+        from one evaluation to the next), `settled_wobble` (at the best threshold), `best`, `best_step`, `explained` and
+        `by_coverage` (shares of the wobble that threshold and coverage explain), `columns` and `notes`. nan where the
+        log does not tell.
+
+    Raises:
+        DataError: no log there, no validation IoU in it, or words among its numbers.
+        MissingExtra: TensorBoard events without the package `tensorboard`.
+        OutputError: `out` cannot be written.
+    """
+    read = read_epochs(Path(log), columns)
+    reading = read_curve(read.epochs)
+    explained, by_coverage = variance_explained([read.epochs])
+    if out is not None:
+        save_log(read.epochs, writable_folder(Path(out)) / LOG)
+    return {
+        **vars(reading),
+        "type": reading.type.value,
+        "advice": ADVICE[reading.type],
+        "explained": explained,
+        "by_coverage": by_coverage,
+        "columns": read.columns,
+        "notes": read.notes,
+    }
 
 
 def train(

@@ -49,6 +49,7 @@ def diagnose(
     predictions: Annotated[Path | None, typer.Option(help="Folder of probability maps: no model, no training.")] = None,
     threshold: Annotated[float, typer.Option(help="At which predictions are decided so far.")] = 0.5,
     reported: Annotated[float | None, typer.Option(help="IoU that the predictions are said to have.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Log of the training that made the predictions.")] = None,
 ) -> None:
     """Say why the IoU stopped; write diagnosis.json and report.html."""
     ids = _ids(positive)
@@ -72,10 +73,24 @@ def diagnose(
             predictions=predictions,
             threshold=threshold,
             reported=reported,
+            log=log,
         )
     console = Console()
     console.print(summary(content))
     console.print(f"Report: {out / api.REPORT}", soft_wrap=True)
+
+
+@app.command()
+def curve(
+    log: Annotated[Path, typer.Argument(help="CSV, JSON, TensorBoard events, an MLflow run, or a folder of these.")],
+    columns: Annotated[list[str] | None, typer.Option(help="A number and its column, as iou=val/jac.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the log as train writes its own.")] = None,
+) -> None:
+    """Say what the training curve of a log from elsewhere does."""
+    from unplateau import api
+    from unplateau.report import curve_summary
+
+    Console().print(curve_summary(api.curve(log, columns=_columns(columns or []), out=out)), soft_wrap=True)
 
 
 @app.command()
@@ -207,3 +222,12 @@ def _ids(listed: str) -> list[int] | None:
     if not all(part.isdecimal() for part in parts):
         raise UnplateauError(f"`positive` must be class ids such as 8 or 3,4; got {listed!r}. Give whole numbers.")
     return [int(part) for part in parts]
+
+
+def _columns(pairs: list[str]) -> dict[str, str]:
+    """Numbers and their columns from words such as "iou=val/jac"."""
+    split = [pair.partition("=") for pair in pairs]
+    for field, equals, column in split:
+        if not (field and equals and column):
+            raise UnplateauError(f"`columns` must look like iou=val/jac; got {field + equals!r}. Name both.")
+    return {field: column for field, _, column in split}
