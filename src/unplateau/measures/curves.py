@@ -91,7 +91,8 @@ def curve_type(epochs: Sequence[Epoch]) -> CurveType:
     if _diverges(train):
         return CurveType.DIVERGING
     if not np.isfinite(_last_third(settled)).all():
-        return CurveType.UNDETERMINED
+        # There was a score, and then none: the answers themselves are no numbers any more.
+        return CurveType.DIVERGING if _logged(settled) else CurveType.UNDETERMINED
     if trend(settled) < -STILL:
         if not _logged(train) and not _logged(val):
             return CurveType.UNDETERMINED
