@@ -99,6 +99,10 @@ def diagnose(
     start = time.perf_counter()
     # A single step has a single evaluation, which has no course to look at.
     _refuse_numbers({"size": size, "steps": steps, "folds": folds, "limit": limit, "seed": seed}, LOWEST | {"steps": 2})
+    if log is not None and predictions is None:
+        raise UnplateauError(
+            "`log` goes with `predictions`, and none were given. Give them, or ask `curve` of the log."
+        )
     if predictions is not None:
         _refuse_shares({"threshold": threshold, "reported": reported}, {"extractor": extractor, "model": model})
     build_extractor(baseline)

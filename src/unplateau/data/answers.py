@@ -19,7 +19,7 @@ from PIL import Image
 
 from unplateau.data.decode import opened
 from unplateau.data.folder import some
-from unplateau.data.grid import place
+from unplateau.data.grid import SQUASH, place
 from unplateau.errors import DataError, nearest
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS, ScoreTable, join
@@ -146,11 +146,9 @@ def _one_grey(picture: Image.Image, path: Path) -> NDArray[np.generic]:
 
 def _numpy(path: Path) -> NDArray[np.generic]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return np.asarray(loaded[_array_of(loaded.files, path)])
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return loaded if isinstance(loaded, np.ndarray) else np.asarray(loaded[_array_of(loaded.files, path)])
     except (OSError, EOFError, ValueError, BadZipFile, zlib.error) as error:
         raise DataError(
             f"{str(path)!r} must be an array of numbers as numpy saves it; reading it gave: {str(error)[:120]}. "
@@ -224,7 +222,8 @@ def channel_rule(count: int, task: Task) -> list[list[int]] | None:
 
 def _channels_first(array: Values, task: Task, native: Size, path: Path) -> tuple[Values, list[list[int]]]:
     """The array as (C, h, w), and which channels make up each output."""
-    if array.ndim == 2:
+    flat = array.ndim == 2
+    if flat:
         array = array[None]
     if array.ndim == 4 and len(array) == 1:
         array = array[0]
@@ -233,14 +232,20 @@ def _channels_first(array: Values, task: Task, native: Size, path: Path) -> tupl
             f"{str(path)!r} must be (height, width), (C, height, width) or (height, width, C); it is {array.shape}. "
             "Save one map an image."
         )
-    ways = [array, np.moveaxis(array, -1, 0)]
+    ways = [array] if flat else [array, np.moveaxis(array, -1, 0)]
     fitting = [(way, rule) for way in ways if (rule := channel_rule(len(way), task)) is not None]
     if not fitting:
         raise DataError(
             f"{str(path)!r} must have {_wanted(task)}; it is {array.shape}. Save one channel a class, "
             "or check `positive`."
         )
-    return min(fitting, key=lambda each: _off_aspect(each[0], native))
+    nearest_way = min(fitting, key=lambda each: _off_aspect(each[0], native))
+    if _off_aspect(nearest_way[0], native) > np.log(SQUASH):
+        raise DataError(
+            f"{str(path)!r} must show the whole of its image, {native[0]} x {native[1]} pixels high and wide; it is "
+            f"{array.shape}, of quite another aspect. Save the map uncropped and unturned."
+        )
+    return nearest_way
 
 
 def _off_aspect(stacked: Values, native: Size) -> float:
@@ -311,7 +316,7 @@ def _refuse_no_information(ends: Sequence[tuple[float, float, bool]], full: floa
             f"The maps in `predictions` must tell pixels apart; all {len(ends)} in {str(folder)!r} hold {low:.3g} "
             "everywhere. Check what was saved."
         )
-    if full > 1 and high * full <= 1:
+    if full > 1 and high * full < 1.5:
         raise DataError(
             f"The maps in `predictions` must hold 0..{full:.0f} for a probability of 0..1; all {len(ends)} in "
             f"{str(folder)!r} hold only 0 and 1, as class ids do. Save the probability times {full:.0f}."
