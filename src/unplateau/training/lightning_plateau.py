@@ -44,7 +44,7 @@ class LightningPlateau(Callback):
         ignore: int = IGNORE,
         say: Say | None = None,
     ) -> None:
-        self.log = PlateauLog(path, ignore=ignore, say=say)
+        self.plateau = PlateauLog(path, ignore=ignore, say=say)
         self._read = read or _named
         self._val_loss = val_loss
         self._loss: Tensor | None = None
@@ -62,7 +62,7 @@ class LightningPlateau(Callback):
     ) -> None:
         """Count the batch."""
         if not trainer.sanity_checking:
-            self.log.add(*self._read(outputs, batch))
+            self.plateau.add(*self._read(outputs, batch))
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the record of this validation."""
@@ -72,13 +72,13 @@ class LightningPlateau(Callback):
         self._loss, self._batches = None, 0
         rates = [group["lr"] for optimiser in trainer.optimizers[:1] for group in optimiser.param_groups[:1]]
         epoch = replace(
-            self.log.measured(),
+            self.plateau.measured(),
             step=int(trainer.global_step),
             train_loss=loss,
             val_loss=float(trainer.callback_metrics.get(self._val_loss, math.nan)),
             learning_rate=float(rates[0]) if rates else math.nan,
         )
-        self.log.record(epoch)
+        self.plateau.record(epoch)
 
 
 def _named(outputs: Any, _batch: Any) -> tuple[Any, Any]:

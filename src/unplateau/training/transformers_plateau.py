@@ -42,21 +42,21 @@ class TransformersPlateau:
     """
 
     def __init__(self, path: str | Path = "plateau.csv", *, ignore: int = IGNORE, say: Say | None = None) -> None:
-        self.log = PlateauLog(path, ignore=ignore, say=say)
+        self.plateau = PlateauLog(path, ignore=ignore, say=say)
         self._measured: Epoch | None = None
 
     def score_batch(self, logits: Any, labels: Any) -> Tensor:
         """Count a batch: logits (B, C, h, w), brought bilinearly to the size of labels (B, H, W); one zero an image."""
         first: Tensor = logits[0] if isinstance(logits, tuple | list) else logits
         large = F.interpolate(first.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
-        self.log.add(large.sigmoid() if large.shape[1] == 1 else large.softmax(1), labels)
+        self.plateau.add(large.sigmoid() if large.shape[1] == 1 else large.softmax(1), labels)
         return torch.zeros(len(first), device=first.device)
 
     def compute_metrics(self, _prediction: Any, compute_result: bool = True) -> dict[str, float]:
         """The numbers of this evaluation; none before its last batch, where the Trainer asks batch by batch."""
         if not compute_result:
             return {}
-        measured = self._measured = self.log.measured()
+        measured = self._measured = self.plateau.measured()
         return {name: float(getattr(measured, name)) for name in SAID if math.isfinite(getattr(measured, name))}
 
     def record(self, step: int, metrics: dict[str, float], history: list[dict[str, float]]) -> None:
@@ -67,7 +67,9 @@ class TransformersPlateau:
                 "and, as `preprocess_logits_for_metrics`, its `score_batch`."
             )
         measured, self._measured = self._measured, None
-        since = [row for row in history if row.get("step", 0) > (self.log.epochs[-1].step if self.log.epochs else -1)]
+        since = [
+            row for row in history if row.get("step", 0) > (self.plateau.epochs[-1].step if self.plateau.epochs else -1)
+        ]
         losses = [row["loss"] for row in since if "loss" in row]
         epoch = replace(
             measured,
@@ -77,7 +79,7 @@ class TransformersPlateau:
             learning_rate=_last(since, "learning_rate"),
             gradient_norm=_last(since, "grad_norm"),
         )
-        self.log.record(epoch)
+        self.plateau.record(epoch)
 
     def callback(self) -> Any:
         """What goes into the Trainer's `callbacks`.
