@@ -15,7 +15,6 @@ from made_run import DIAMETER, SIZE, changed, curve, epoch, fitted, made_picture
 from unplateau.data.splits import split
 from unplateau.data.transforms import NONE
 from unplateau.diagnosis.choosing import UNITS, choosing_units, prefer, unit_sums
-from unplateau.diagnosis.curve import CurveType, curve_type, trend
 from unplateau.diagnosis.data_scale import DataScaleCheck
 from unplateau.diagnosis.diagnose import CHECKS, LARGE, MOSTLY_HALF, RECIPE, fitting
 from unplateau.diagnosis.fits import Fit, Fitted, _key, build_model, fingerprint, load, save, spread
@@ -38,6 +37,7 @@ from unplateau.diagnosis.scaling import fit_law, predict
 from unplateau.diagnosis.views import contours, object_diameter, total_variation
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain
+from unplateau.measures.curves import CurveType, curve_type, trend
 from unplateau.measures.thresholds import THRESHOLDS, ScoreTable, best_threshold, mean_iou
 from unplateau.training.recipe import Recipe
 from unplateau.types import Epoch, Finding, Fold, Interval, Pictures, Verdict

@@ -85,7 +85,7 @@ def _diagnosed(case: Case, folder: Path) -> Told:
         listed[0] if listed else NOTHING,
         gains,
         listed,
-        {name: share["mean"] for name, share in said["families"].items()},
+        {name: share["mean"] for name, share in (said["families"] or {}).items()},
         said["baseline"]["iou"],
         time.perf_counter() - middle,
         middle - start,

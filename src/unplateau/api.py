@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,21 +19,28 @@ from unplateau.diagnosis.diagnose import RECIPE, Order, measure_all, train_all, 
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import draw_worst
 from unplateau.diagnosis.given import load_given
+from unplateau.diagnosis.operating_point import variance_explained
+from unplateau.diagnosis.predictions import Saved, answers_given
 from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import writable_folder, write_json
+from unplateau.measures.curves import ADVICE, read_curve
 from unplateau.progress import Told
 from unplateau.report import write_report
 from unplateau.training.calibrate import calibrate_model, load_ternary
+from unplateau.training.logs import read_epochs
 from unplateau.training.predict import predict_images
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
-from unplateau.training.train import build_pieces, train_model
+from unplateau.training.train import LOG, build_pieces, save_log, train_model
 from unplateau.types import Sample
 
 LOWEST = {"size": SMALLEST, "steps": 1, "folds": 1, "limit": FEWEST, "patience": 0, "seed": 0}
 HIGHEST_SEED = 2**30
 """Seeds are multiplied by primes to seed each step, and 64 bits must hold the product."""
+
+SIZE = 112
+"""Long side in pixels of the grid that a diagnosis trains on, where none is asked for."""
 
 DIAGNOSIS, REPORT, CACHE = "diagnosis.json", "report.html", "fits"
 
@@ -45,7 +53,7 @@ def diagnose(
     model: str | Path | None = None,
     out: str | Path = "runs/diagnosis",
     baseline: str = "unet",
-    size: int = 112,
+    size: int | None = None,
     steps: int = RECIPE.steps,
     folds: int = 3,
     limit: int | None = 600,
@@ -53,6 +61,10 @@ def diagnose(
     seed: int = 0,
     colours: Mapping[tuple[int, int, int], int] | None = None,
     told: Told | None = None,
+    predictions: str | Path | None = None,
+    threshold: float = 0.5,
+    reported: float | None = None,
+    log: str | Path | None = None,
 ) -> dict[str, Any]:
     """Say why the IoU stopped and what each remedy would gain; write `diagnosis.json` and `report.html` to `out`.
 
@@ -64,7 +76,7 @@ def diagnose(
             scored where it was scored; `baseline`, `size`, `folds` and `limit` then do not matter.
         out: where the results go. What an interrupted run finished is there and is not computed again.
         baseline: the extractor whose ceiling is in question, trained from scratch: "unet", "reach-33", any timm name.
-        size: long side of the working grid in pixels.
+        size: long side of the working grid in pixels; None = 112, and for `predictions` as large as the images are.
         steps: optimiser steps of each training.
         folds: how often everything is trained, each time with another seed and another part held out.
         limit: at most so many images take part, spread over the groups; None = all.
@@ -72,6 +84,11 @@ def diagnose(
         seed: the same seed gives the same diagnosis.
         colours: class id of each RGB colour, for masks saved as colours.
         told: called after each training with how many are done, of how many, and the name of the last.
+        predictions: a folder with a probability map for each image to score, by stem: .npy, .npz, 8- or 16-bit PNG.
+            They are diagnosed in the place of a model, and nothing is trained.
+        threshold: at which `predictions` of one class are decided so far.
+        reported: the IoU that `predictions` are said to have; None = not said.
+        log: the log of the training that made `predictions`, as `curve` reads it; None = not at hand.
 
     Returns:
         The content of `diagnosis.json`.
@@ -84,6 +101,12 @@ def diagnose(
     start = time.perf_counter()
     # A single step has a single evaluation, which has no course to look at.
     _refuse_numbers({"size": size, "steps": steps, "folds": folds, "limit": limit, "seed": seed}, LOWEST | {"steps": 2})
+    if log is not None and predictions is None:
+        raise UnplateauError(
+            "`log` goes with `predictions`, and none were given. Give them, or ask `curve` of the log."
+        )
+    if predictions is not None:
+        _refuse_shares({"threshold": threshold, "reported": reported}, {"extractor": extractor, "model": model})
     build_extractor(baseline)
     if extractor:
         build_extractor(extractor, pretrained=True)
@@ -92,8 +115,12 @@ def diagnose(
     source = open_data(data, colours=colours)
     candidate = str(extractor) if extractor else None
     order = Order(candidate, replace(RECIPE, steps=steps), seed, folder / CACHE, told or _silent, thorough)
-    if given is None:
-        pictures = read_pictures(source, positive=positive, size=size, limit=limit, seed=seed)
+    if predictions is not None:
+        epochs = read_epochs(Path(log)).epochs if log else ()
+        said = Saved(Path(predictions), threshold, math.nan if reported is None else reported, epochs)
+        run, faults = answers_given(source, said, positive=positive, size=size, limit=limit, seed=seed)
+    elif given is None:
+        pictures = read_pictures(source, positive=positive, size=size or SIZE, limit=limit, seed=seed)
         run, faults = train_all(source, pictures, order, baseline=baseline, folds=folds)
     else:
         asked = positive or given.saved.task.positive or None
@@ -107,6 +134,45 @@ def diagnose(
     write_json(folder / DIAGNOSIS, content)
     write_report(folder / DIAGNOSIS, folder / REPORT)
     return content
+
+
+def curve(
+    log: str | Path, *, columns: Mapping[str, str] | None = None, out: str | Path | None = None
+) -> dict[str, Any]:
+    """Say what the training curve of a log from elsewhere does: still rising, converged, overfitting, diverging, or
+    moved by its threshold alone.
+
+    Args:
+        log: a CSV or JSON file, TensorBoard events, an MLflow run, or the folder that holds one of these.
+        columns: the column of a number where the usual names do not find it, as {"iou": "val/jac"}; the numbers are
+            the fields of `types.Epoch`.
+        out: a folder to which the log is written as `train` writes its own (`log.csv`); None = nowhere.
+
+    Returns:
+        `type`, `advice`, `evaluations`, `rise` (change of the IoU over the last third), `wobble` (of the IoU at 0.5
+        from one evaluation to the next), `settled_wobble` (at the best threshold), `best`, `best_step`, `explained` and
+        `by_coverage` (shares of the wobble that threshold and coverage explain), `columns` and `notes`. nan where the
+        log does not tell.
+
+    Raises:
+        DataError: no log there, no validation IoU in it, or words among its numbers.
+        MissingExtra: TensorBoard events without the package `tensorboard`.
+        OutputError: `out` cannot be written.
+    """
+    read = read_epochs(Path(log), columns)
+    reading = read_curve(read.epochs)
+    explained, by_coverage = variance_explained([read.epochs])
+    if out is not None:
+        save_log(read.epochs, writable_folder(Path(out)) / LOG)
+    return {
+        **vars(reading),
+        "type": reading.type.value,
+        "advice": ADVICE[reading.type],
+        "explained": explained,
+        "by_coverage": by_coverage,
+        "columns": read.columns,
+        "notes": read.notes,
+    }
 
 
 def train(
@@ -238,6 +304,18 @@ def _refuse_numbers(given: Mapping[str, int | None], lowest: Mapping[str, int] =
             raise UnplateauError(f"`{name}` must be at least {lowest[name]}; got {number}. Give a larger number.")
     if (given["seed"] or 0) > HIGHEST_SEED:
         raise UnplateauError(f"`seed` must be at most {HIGHEST_SEED}; got {given['seed']}. Give a smaller number.")
+
+
+def _refuse_shares(given: Mapping[str, float | None], pieces: Mapping[str, str | Path | None]) -> None:
+    """Refuse a share that is none, and pieces beside saved answers, which are diagnosed without training."""
+    for name, number in given.items():
+        if number is not None and not 0 < number < 1:
+            raise UnplateauError(f"`{name}` must lie between 0 and 1; got {number:g}. Give a share, not a percentage.")
+    for name, piece in pieces.items():
+        if piece is not None:
+            raise UnplateauError(
+                f"`predictions` are diagnosed without training; {name!r} was given too. Leave one of the two out."
+            )
 
 
 def _silent(_done: int, _total: int, _name: str) -> None:

@@ -41,12 +41,16 @@ def diagnose(
     model: Annotated[Path | None, typer.Option(help="Folder written by train: the model that is stuck.")] = None,
     out: Out = Path("runs/diagnosis"),
     baseline: PieceOf = "unet",
-    size: Size = 112,
+    size: Annotated[int | None, typer.Option(help="Long side of the working grid in pixels.")] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps of each training.")] = 230,
     folds: Annotated[int, typer.Option(help="How often everything is trained, each time on other images.")] = 3,
     limit: Annotated[int, typer.Option(help="At most so many images take part; 0 = all.")] = 600,
     thorough: Annotated[bool, typer.Option(help="Measure all, also when what comes first is clear.")] = False,
     seed: Seed = 0,
+    predictions: Annotated[Path | None, typer.Option(help="Folder of probability maps: no model, no training.")] = None,
+    threshold: Annotated[float, typer.Option(help="At which predictions are decided so far.")] = 0.5,
+    reported: Annotated[float | None, typer.Option(help="IoU that the predictions are said to have.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Log of the training that made the predictions.")] = None,
 ) -> None:
     """Say why the IoU stopped; write diagnosis.json and report.html."""
     ids = _ids(positive)
@@ -68,10 +72,27 @@ def diagnose(
             thorough=thorough,
             seed=seed,
             told=told,
+            predictions=predictions,
+            threshold=threshold,
+            reported=reported,
+            log=log,
         )
     console = Console()
     console.print(summary(content))
     console.print(f"Report: {out / api.REPORT}", soft_wrap=True)
+
+
+@app.command()
+def curve(
+    log: Annotated[Path, typer.Argument(help="CSV, JSON, TensorBoard events, an MLflow run, or a folder of these.")],
+    columns: Annotated[list[str] | None, typer.Option(help="A number and its column, as iou=val/jac.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the log as train writes its own.")] = None,
+) -> None:
+    """Say what the training curve of a log from elsewhere does."""
+    from unplateau import api
+    from unplateau.report import curve_summary
+
+    Console().print(curve_summary(api.curve(log, columns=_columns(columns or []), out=out)), soft_wrap=True)
 
 
 @app.command()
@@ -203,3 +224,12 @@ def _ids(listed: str) -> list[int] | None:
     if not all(part.isdecimal() for part in parts):
         raise UnplateauError(f"`positive` must be class ids such as 8 or 3,4; got {listed!r}. Give whole numbers.")
     return [int(part) for part in parts]
+
+
+def _columns(pairs: list[str]) -> dict[str, str]:
+    """Numbers and their columns from words such as "iou=val/jac"."""
+    split = [pair.partition("=") for pair in pairs]
+    for field, equals, column in split:
+        if not (field and equals and column):
+            raise UnplateauError(f"`columns` must look like iou=val/jac; got {field + equals!r}. Name both.")
+    return {field: column for field, _, column in split}

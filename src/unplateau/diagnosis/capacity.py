@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from unplateau.diagnosis.check import AbstractCheck
+from unplateau.diagnosis.check import AbstractCheck, unmeasured
 from unplateau.diagnosis.run import Run
 from unplateau.measures.thresholds import counts_at, mean_iou
 from unplateau.types import Finding, Verdict
@@ -25,7 +25,7 @@ class CapacityMeasured:
 
 
 @final
-class CapacityCheck(AbstractCheck[CapacityMeasured]):
+class CapacityCheck(AbstractCheck[CapacityMeasured | None]):
     """Whether the model can fit its own training images.
 
     What it measures: the IoU on a sample of the training images beside the IoU on the report part.
@@ -40,15 +40,19 @@ class CapacityCheck(AbstractCheck[CapacityMeasured]):
     Reference: Zhang et al., Understanding deep learning requires rethinking generalization, arXiv 1611.03530.
     """
 
-    def measure(self, run: Run) -> CapacityMeasured:
-        """The two scores."""
+    def measure(self, run: Run) -> CapacityMeasured | None:
+        """The two scores; None where no image that was trained on has an answer."""
+        if not any(len(fitted.seen) for fitted in run.outcomes[run.plan.baseline]):
+            return None
         seen = []
         for fitted in run.outcomes[run.plan.baseline]:
             seen.append(mean_iou(counts_at(fitted.seen, fitted.threshold)))
         return CapacityMeasured(float(np.mean(seen)), run.reading(run.plan.baseline).mean)
 
-    def judge(self, measured: CapacityMeasured) -> Finding:
+    def judge(self, measured: CapacityMeasured | None) -> Finding:
         """Sound when what was seen is fitted clearly better."""
+        if measured is None:
+            return unmeasured("capacity")
         gap = measured.seen - measured.report
         verdict = Verdict.SOUND if gap >= FITS else Verdict.UNDETERMINED
         claim = f"The baseline scores {measured.seen:.3f} on images it has seen and {measured.report:.3f} on others"

@@ -26,10 +26,10 @@ class AbstractCheck(ABC, Generic[Measured]):
         """What the numbers say: the only place with a threshold."""
 
 
-UNMEASURED = "Not measured: what comes first was clear before. Put that right and ask again, or ask for all of it."
-"""What a check says that was left out because the verdict was settled."""
+UNMEASURED = "Not measured: no training."
+"""What a check says whose trainings are absent: none was wanted, or the verdict was settled before them."""
 
 
 def unmeasured(check: str) -> Finding:
-    """The finding of a check whose trainings were left out."""
+    """The finding of a check whose trainings are absent."""
     return Finding(check, Verdict.UNDETERMINED, UNMEASURED)

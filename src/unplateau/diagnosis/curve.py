@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
-from typing import final
+from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.plan import HALF_STEPS
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.scaling import STEP_EXPONENTS, predict
+from unplateau.measures.curves import ADVICE, STILL, CurveType, read_curve
 from unplateau.measures.intervals import interval
-from unplateau.types import Epoch, Finding, Interval, Verdict
-
-ENOUGH = 6
-"""Evaluations below which a curve has no type."""
-
-STILL = 0.01
-"""Change of IoU over the last third of a run that counts as movement: about half of what two seeds differ by."""
-
-
-class CurveType(Enum):
-    """What a training curve does at its end."""
-
-    RISING = "still rising"
-    CONVERGED = "converged"
-    OVERFITTING = "overfitting"
-    DIVERGING = "diverging"
-    WOBBLING = "operating point wobbling"
-    UNDETERMINED = "undetermined"
+from unplateau.types import Finding, Interval, Verdict
 
 
 @dataclass(frozen=True)
 class CurveMeasured:
     """Of the baseline: a type for each fold's curve, the rise over the last third, and the gain of twice the steps.
 
-    `half` and `twice_gain` are None where nothing was trained for half the steps.
+    `half` and `twice_gain` are None where nothing was trained for half as long; `evaluations` is what the shortest of
+    the curves holds.
     """
 
     types: tuple[CurveType, ...]
@@ -47,6 +30,7 @@ class CurveMeasured:
     settled_wobble: float
     half: Interval | None
     twice_gain: Interval | None
+    evaluations: int
 
 
 @final
@@ -73,69 +57,51 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
     def measure(self, run: Run) -> CurveMeasured:
         """Types, trends and the predicted gain."""
         curves = [fitted.epochs for fitted in run.outcomes[run.plan.baseline]]
-        rises = np.array([trend([epoch.best_iou for epoch in curve]) for curve in curves])
-        halved = HALF_STEPS in run.outcomes
+        readings = [read_curve(curve) for curve in curves]
+        rises = np.array([reading.rise for reading in readings])
         return CurveMeasured(
-            types=tuple(curve_type(curve) for curve in curves),
+            types=tuple(reading.type for reading in readings),
             rise=Interval(float(rises.mean()), float(rises.min()), float(rises.max())),
-            wobble=float(np.mean([_wobble([epoch.iou for epoch in curve]) for curve in curves])),
-            settled_wobble=float(np.mean([_wobble([epoch.best_iou for epoch in curve]) for curve in curves])),
-            half=run.reading(HALF_STEPS) if halved else None,
-            twice_gain=_twice(run) if halved else None,
+            wobble=float(np.mean([reading.wobble for reading in readings])),
+            settled_wobble=float(np.mean([reading.settled_wobble for reading in readings])),
+            half=run.reading(HALF_STEPS) if HALF_STEPS in run.outcomes else None,
+            twice_gain=_twice_gain(run) if HALF_STEPS in run.outcomes else None,
+            evaluations=min(map(len, curves)),
         )
 
     def judge(self, measured: CurveMeasured) -> Finding:
-        """Concern when longer training surely gains."""
-        gain = measured.twice_gain
-        kinds = " / ".join(dict.fromkeys(each.value for each in measured.types))
-        numbers = {"rise": measured.rise, "wobble": measured.wobble, "settled_wobble": measured.settled_wobble}
+        """Concern when longer training surely gains; of a log alone, when its curve is not settled."""
+        gain, numbers = measured.twice_gain, _numbers(measured)
         if gain is None:
-            claim = f"The baseline's curve is {kinds}; what twice the steps would add was not measured."
-            return Finding("curve", Verdict.UNDETERMINED, claim, None, numbers)
+            return _judge_log(measured)
         verdict = Verdict.SOUND if gain.high < 2 * STILL else Verdict.UNDETERMINED
         if gain.low > 0 and gain.mean >= 2 * STILL:
             verdict = Verdict.CONCERN
+        kinds = " / ".join(dict.fromkeys(each.value for each in measured.types))
         claim = f"The baseline's curve is {kinds}; twice the steps are predicted to add {gain:+.3f} IoU."
         return Finding("curve", verdict, claim, gain, numbers)
 
 
-def _twice(run: Run) -> Interval:
-    """What twice the steps would add, from whole runs of the full length and of half of it."""
+def _judge_log(measured: CurveMeasured) -> Finding:
+    """What one log says by itself: the type of its curve, and no gain."""
+    if not measured.evaluations:
+        return Finding("curve", Verdict.UNDETERMINED, "Not measured: no training, and no log of one was given.")
+    kind = measured.types[0]
+    verdict = {CurveType.CONVERGED: Verdict.SOUND, CurveType.UNDETERMINED: Verdict.UNDETERMINED}.get(kind)
+    claim = f"The curve of the log is {kind.value} over {measured.evaluations} evaluations. {ADVICE[kind]} What longer "
+    claim += "training would add was not measured: no training."
+    return Finding("curve", verdict or Verdict.CONCERN, claim, None, _numbers(measured))
+
+
+def _numbers(measured: CurveMeasured) -> dict[str, Any]:
+    return {"rise": measured.rise, "wobble": measured.wobble, "settled_wobble": measured.settled_wobble}
+
+
+def _twice_gain(run: Run) -> Interval:
     full, half = run.sums(run.plan.baseline), run.sums(HALF_STEPS)
     draws = np.stack([run.resampler.draws(half), run.resampler.draws(full)], axis=1)
     means = np.array([run.resampler.mean(half), run.resampler.mean(full)])
-    shares, repeated = np.array([0.5, 1.0]), np.repeat(means[None], 200, 0)
+    shares = np.array([0.5, 1.0])
     (ahead,) = predict(shares, draws, (2.0,), np.random.default_rng(run.seed), STEP_EXPONENTS)
-    (middle,) = predict(shares, repeated, (2.0,), np.random.default_rng(run.seed), STEP_EXPONENTS)
+    middle = predict(shares, np.repeat(means[None], 200, 0), (2.0,), np.random.default_rng(run.seed), STEP_EXPONENTS)[0]
     return interval(float(middle.mean()) - means[1], ahead - draws[:, 1])
-
-
-def curve_type(epochs: tuple[Epoch, ...]) -> CurveType:
-    """The type of one training curve, from its last third (at least three evaluations)."""
-    if len(epochs) < ENOUGH:
-        return CurveType.UNDETERMINED
-    best, at_half = ([getattr(epoch, name) for epoch in epochs] for name in ("best_iou", "iou"))
-    train, val = ([getattr(epoch, name) for epoch in epochs] for name in ("train_loss", "val_loss"))
-    if not np.isfinite(train[1:]).all() or trend(train) > 0.1 * abs(np.nanmean(train)):
-        return CurveType.DIVERGING
-    if trend(best) < -STILL and trend(val) > 0 >= trend(train):
-        return CurveType.OVERFITTING
-    if _wobble(at_half) > 2 * max(_wobble(best), STILL / 2):
-        return CurveType.WOBBLING
-    return CurveType.RISING if trend(best) > STILL else CurveType.CONVERGED
-
-
-def trend(values: list[float]) -> float:
-    """Change along the straight line through the last third of the values (at least three)."""
-    last = _last_third(values)
-    return float(np.polyfit(np.linspace(0, 1, len(last)), last, 1)[0]) if np.isfinite(last).all() else float("nan")
-
-
-def _wobble(values: list[float]) -> float:
-    """Root mean square of the steps between neighbours of the last two thirds, without their common drift."""
-    steps = np.diff(np.array(values)[len(values) // 3 :])
-    return float(np.std(steps)) if len(steps) else float("nan")
-
-
-def _last_third(values: list[float]) -> NDArray[np.float64]:
-    return np.array(values[-max(3, len(values) // 3) :], dtype=np.float64)

@@ -61,9 +61,10 @@ class DataScaleCheck(AbstractCheck[DataMeasured | None]):
 
     def measure(self, run: Run) -> DataMeasured | None:
         """Points, law and predictions with paired intervals; None where no share of the data was trained on."""
-        if any(less_name(fraction) not in run.outcomes for fraction in run.plan.fractions):
+        smaller = [less_name(fraction) for fraction in run.plan.fractions]
+        if not smaller or any(name not in run.outcomes for name in smaller):
             return None
-        names = [*map(less_name, run.plan.fractions), run.plan.baseline]
+        names = [*smaller, run.plan.baseline]
         sums = [run.sums(name) for name in names]
         draws = np.stack([run.resampler.draws(each) for each in sums], axis=1)
         means = np.array([run.resampler.mean(each) for each in sums])

@@ -76,7 +76,7 @@ CHECKS = {
 class Measurements:
     """What each check measured that others read, what is a fault, and what all concluded, in the order of `CHECKS`.
 
-    None stands for what was left out because the verdict was settled before.
+    None where the trainings that a check reads are absent.
     """
 
     ladder: LadderMeasured | None
@@ -84,7 +84,7 @@ class Measurements:
     curve: CurveMeasured
     operating: OperatingMeasured
     resolution: ResolutionMeasured
-    capacity: CapacityMeasured
+    capacity: CapacityMeasured | None
     faults: Faults
     findings: tuple[Finding, ...]
 
@@ -165,7 +165,7 @@ def _trained(run: Run, fits: list[Fit], order: Order) -> Run:
 
 
 def measure_all(run: Run, faults: Faults) -> Measurements:
-    """Ask every question of a run; those about its data were asked before."""
+    """Ask every question of a run; those about its data were asked before. What was not trained is not asked."""
     ladder, data, curve = LadderCheck(), DataScaleCheck(), CurveCheck()
     operating, resolution, capacity = OperatingPointCheck(), ResolutionCheck(), CapacityCheck()
     anatomy, ceiling = AnatomyCheck(), LabelCeilingCheck()
@@ -194,6 +194,9 @@ def measure_all(run: Run, faults: Faults) -> Measurements:
 def folds_said(folds: tuple[Fold, ...], pictures: Pictures) -> str:
     """How the images were divided, as a sentence."""
     groups = len(set(pictures.groups))
+    if not any(fold.inner for fold in folds):
+        said = f"Nothing was trained: {len(folds[0].report)} images report, and each group is read at the given "
+        return said + f"threshold and at the one that the other groups choose; {groups} groups."
     if any(pictures.splits):
         return f"The data's own splits, with {len(folds)} seeds; {groups} groups."
     return (

@@ -10,6 +10,7 @@ import numpy as np
 from unplateau.data.balance import positive_share
 from unplateau.diagnosis.diagnose import Measurements, folds_said
 from unplateau.diagnosis.examples import Example
+from unplateau.diagnosis.fits import Fitted
 from unplateau.diagnosis.ladder import EITHER, FAMILIES, PRIOR
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.verdict import consider_remedies, find_remedies, say, scale_table
@@ -18,8 +19,6 @@ from unplateau.measures.thresholds import iou, mean_over_classes
 from unplateau.types import Epoch, Interval
 
 LAYOUT = 1
-
-UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 COMPARISONS = (
     "local",
@@ -50,7 +49,7 @@ def document(
         "remedies": remedies,
         "considered": considered,
         "complete": measured.ladder is not None,
-        "families": measured.ladder.families if measured.ladder else dict.fromkeys(FAMILIES, UNKNOWN),
+        "families": measured.ladder.families if measured.ladder else None,
         "waterfall": _waterfall(run, measured),
         "ladder": measured.ladder.rungs if measured.ladder else (),
         "comparisons": _comparisons(measured),
@@ -96,10 +95,15 @@ def _baseline(run: Run) -> dict[str, Any]:
         "interval": reading,
         "threshold": float(np.nanmean(thresholds)) if run.binary else None,
         "iou_at_half": run.resampler.mean(at_half),
-        "best_iou": float(np.mean([max(epoch.best_iou for epoch in fitted.epochs) for fitted in fits])),
+        "best_iou": _best_iou(fits),
         "class_iou": dict(zip(run.pictures.task.names, classes.tolist(), strict=True)),
         "epochs": [_mean_epoch([fitted.epochs[place] for fitted in fits]) for place in range(_evaluations(run))],
     }
+
+
+def _best_iou(fits: tuple[Fitted, ...]) -> float:
+    """Mean over folds of the best evaluation; nan where a log lacks it."""
+    return float(np.mean([np.fmax.reduce([math.nan, *(epoch.best_iou for epoch in each.epochs)]) for each in fits]))
 
 
 def _evaluations(run: Run) -> int:
@@ -123,15 +127,15 @@ def _finite_mean(values: np.ndarray[Any, Any]) -> float:
 
 def _waterfall(run: Run, measured: Measurements) -> list[dict[str, Any]]:
     """From 0 to 1: position, the families, then what is missing, as far as it can be named."""
-    ladder = measured.ladder
-    if ladder is None or measured.data is None:
+    ladder, scaled = measured.ladder, measured.data
+    if ladder is None or scaled is None:
         return []
     prior = run.reading(PRIOR)
     steps = [("position", prior, "family"), *((name, ladder.gains[name], "family") for name in (EITHER, *FAMILIES))]
     reached = prior.mean + sum(gain.mean for gain in ladder.gains.values())
     missing = 1 - reached
     resolution = _capped(_complement(measured.resolution.by_stride[1]), missing)
-    data = _capped(measured.data.gains["4x"], missing - resolution.mean)
+    data = _capped(scaled.gains["4x"], missing - resolution.mean)
     rest = missing - resolution.mean - data.mean
     steps += [
         ("shortage of data (to four times)", data, "remainder"),
@@ -155,8 +159,8 @@ def _capped(gain: Interval, most: float) -> Interval:
     return Interval(mean, min(gain.low, mean), max(gain.high, mean))
 
 
-def _comparisons(measured: Measurements) -> dict[str, Any]:
-    return {name: getattr(measured.ladder, name) if measured.ladder else None for name in COMPARISONS}
+def _comparisons(measured: Measurements) -> dict[str, Any] | None:
+    return {name: getattr(measured.ladder, name) for name in COMPARISONS} if measured.ladder else None
 
 
 def _learning_curve(measured: Measurements) -> dict[str, Any]:

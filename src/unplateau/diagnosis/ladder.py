@@ -122,8 +122,8 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
 
 
 def climbed(run: Run) -> bool:
-    """Whether every rung of the plan was trained."""
-    return all(rung.name in run.outcomes for rung in run.plan.rungs)
+    """Whether every rung of the plan was trained, and position alone was scored beside them."""
+    return PRIOR in run.outcomes and all(rung.name in run.outcomes for rung in run.plan.rungs)
 
 
 def family_draws(run: Run) -> dict[str, tuple[float, NDArray[np.float64]]]:

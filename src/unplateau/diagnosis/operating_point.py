@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.run import Run
+from unplateau.diagnosis.run import Run, Sums
 from unplateau.measures.intervals import interval
-from unplateau.measures.thresholds import THRESHOLDS, best_threshold, iou_by_threshold, join
+from unplateau.measures.thresholds import THRESHOLDS, ScoreTable, best_threshold, iou_by_threshold, join
 from unplateau.types import Epoch, Finding, Interval, Verdict
 
 WORTH = 0.01
 """Regret in IoU from which moving the threshold is worth it: it costs nothing but is not free of noise."""
+
+PARTS = 10
+"""Parts that the groups are dealt to where they choose for each other: each threshold then rests on nine tenths."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ class OperatingMeasured:
     `chosen` is the mean over folds of the thresholds that inner images chose, `best` the best one afterwards.
     `regret` is what the best one would add; `from_half` what choosing added over 0.5. `explained` is the share of the
     variance of the IoU from one evaluation to the next that the threshold explains, `by_coverage` the share that
-    the logarithm of the coverage explains; nan when there is no variance or more than one class.
+    the logarithm of the coverage explains; nan when there is no variance or more than one class. `crossfitted` says
+    that no inner image chose: `chosen` came with the answers, and `regret` is what thresholds chosen on the other
+    groups would add to it.
     """
 
     thresholds: tuple[float, ...]
@@ -36,6 +41,7 @@ class OperatingMeasured:
     from_half: Interval
     explained: float
     by_coverage: float
+    crossfitted: bool = False
 
 
 @final
@@ -48,8 +54,9 @@ class OperatingPointCheck(AbstractCheck[OperatingMeasured]):
 
     Why it matters: a threshold costs nothing to move, and its wobble looks like learning.
 
-    When it misleads: the best threshold is found on the images that report it, so the regret is a little too large;
-        with few inner groups the chosen threshold is itself noise.
+    When it misleads: the best threshold is found on the images that report it, so the regret is a little too large,
+        except for saved answers, where each group is read at the threshold that the others choose; with few groups to
+        choose on the chosen threshold is itself noise.
 
     What to do next: choose the threshold on inner images, once, after training.
 
@@ -65,7 +72,7 @@ class OperatingPointCheck(AbstractCheck[OperatingMeasured]):
         if not run.binary:
             nothing = Interval(0.0, 0.0, 0.0)
             return OperatingMeasured((), (), np.nan, np.nan, nothing, nothing, np.nan, np.nan)
-        best = best_threshold(joined)
+        best, alone = best_threshold(joined), not any(len(fitted.inner) for fitted in fits)
         compare, ours = run.resampler, run.sums(run.plan.baseline)
 
         def fixed(threshold: float) -> NDArray[np.float64]:
@@ -76,10 +83,11 @@ class OperatingPointCheck(AbstractCheck[OperatingMeasured]):
             iou=tuple(iou_by_threshold(joined)[0].tolist()),
             chosen=float(np.nanmean([fitted.threshold for fitted in fits])),
             best=best,
-            regret=_regret(run, fixed),
+            regret=compare.difference(crossfitted(run, tables), ours) if alone else _regret(run, fixed),
             from_half=compare.difference(ours, fixed(0.5)),
             explained=explained,
             by_coverage=by_coverage,
+            crossfitted=alone,
         )
 
     def judge(self, measured: OperatingMeasured) -> Finding:
@@ -89,9 +97,7 @@ class OperatingPointCheck(AbstractCheck[OperatingMeasured]):
             return Finding("operating point", Verdict.SOUND, claim)
         regret = measured.regret
         verdict = Verdict.CONCERN if regret.low > 0 and regret.mean >= WORTH else Verdict.SOUND
-        claim = f"Moving the threshold from {measured.chosen:.2f}, chosen on inner images, to the best one afterwards "
-        claim += f"({measured.best:.2f}) would change the IoU by {regret:+.3f}; choosing it gained "
-        claim += f"{measured.from_half:+.3f} over 0.5."
+        claim = _moved(measured)
         if np.isfinite(measured.explained):
             claim += f" The threshold explains {measured.explained:.0%} of the epoch-to-epoch variance of the IoU."
         numbers = {
@@ -120,6 +126,39 @@ def variance_explained(curves: list[tuple[Epoch, ...]]) -> tuple[float, float]:
     joint = np.cov(np.stack([change[finite], threshold[finite], coverage[finite]]))
     squared = joint[0, 2] ** 2 / (joint[0, 0] * joint[2, 2]) if joint[2, 2] > 1e-12 else 0.0
     return float(joint[0, 1] / joint[0, 0]), float(squared)
+
+
+def crossfitted(run: Run, tables: list[ScoreTable]) -> Sums:
+    """Counts of report images (one table a fold), each group at the threshold that the other groups choose.
+
+    The groups are dealt to at most `PARTS` parts by the seed; where the others hold no such class the threshold is 0.5.
+    """
+    compare, generator = run.resampler, np.random.default_rng(run.seed)
+    reported = np.unique(np.concatenate([compare.groups[report] for report in compare.reports]))
+    part_of = np.zeros(len(compare.groups), np.int64)
+    part_of[generator.permutation(reported)] = np.arange(len(reported)) % PARTS
+    found = []
+    for number, table in enumerate(tables):
+        parts = part_of[compare.groups[compare.reports[number]]]
+        counts = np.zeros_like(table.argmax)
+        for part in np.unique(parts):
+            chosen = best_threshold(table.take(np.flatnonzero(parts != part)))
+            counts[parts == part] = table.at(chosen if np.isfinite(chosen) else 0.5)[parts == part]
+        found.append(compare.sums(number, counts))
+    return np.stack(found)
+
+
+def _moved(measured: OperatingMeasured) -> str:
+    if measured.crossfitted:
+        return (
+            f"The threshold in force is {measured.chosen:.2f}; one that the other groups choose for each (about "
+            f"{measured.best:.2f}) would change the IoU by {measured.regret:+.3f}."
+        )
+    return (
+        f"Moving the threshold from {measured.chosen:.2f}, chosen on inner images, to the best one afterwards "
+        f"({measured.best:.2f}) would change the IoU by {measured.regret:+.3f}; choosing it gained "
+        f"{measured.from_half:+.3f} over 0.5."
+    )
 
 
 def _regret(run: Run, fixed: object) -> Interval:

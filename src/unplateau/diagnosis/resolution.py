@@ -14,7 +14,7 @@ from unplateau.diagnosis.run import Run
 from unplateau.measures.intervals import bootstrap
 from unplateau.measures.resolution import resolution_counts
 from unplateau.measures.thresholds import mean_iou
-from unplateau.types import Finding, Interval, Verdict
+from unplateau.types import Finding, Interval, Size, Verdict
 
 STRIDES = (1, 2, 4, 8, 16)
 IMAGES = 60
@@ -23,11 +23,15 @@ IMAGES = 60
 
 @dataclass(frozen=True)
 class ResolutionMeasured:
-    """Ceilings on the working grid by stride, at twice the grid, and the gain expected of the finer one."""
+    """Ceilings on the grid by stride, at twice the grid, and the gain expected of the finer one.
+
+    The grid is that on which the answers came: the working grid, or saved maps of `answered` pixels.
+    """
 
     by_stride: dict[int, Interval]
     finer: Interval
     gain: Interval
+    answered: Size | None = None
 
 
 @final
@@ -50,7 +54,7 @@ class ResolutionCheck(AbstractCheck[ResolutionMeasured]):
 
     def measure(self, run: Run) -> ResolutionMeasured:
         """Ceilings with intervals over images."""
-        height, width = run.pictures.size
+        height, width = run.answered or run.pictures.size
         by_stride = {stride: self._ceiling(run, (height, width), stride) for stride in STRIDES}
         finer = self._ceiling(run, (2 * height, 2 * width), 1)
         baseline = run.reading(run.plan.baseline).mean
@@ -58,15 +62,19 @@ class ResolutionCheck(AbstractCheck[ResolutionMeasured]):
         # A model that scores b of the ceiling c now is taken to score b / c of the finer one.
         gains = [baseline * (high / low - 1) for high, low in ((finer.mean, here.mean), (finer.low, here.high))]
         top = baseline * (finer.high / here.low - 1)
-        return ResolutionMeasured(by_stride, finer, Interval(gains[0], min(gains), max(top, gains[0])))
+        return ResolutionMeasured(by_stride, finer, Interval(gains[0], min(gains), max(top, gains[0])), run.answered)
 
     def judge(self, measured: ResolutionMeasured) -> Finding:
         """Concern when the working grid alone costs more than a few points."""
         here = measured.by_stride[1]
         verdict = Verdict.CONCERN if here.high < 0.95 else Verdict.SOUND
-        claim = f"A perfect answer on the working grid would score {here:.3f} on the masks as they came; "
+        side = measured.answered
+        grid = f"maps of {side[0]} x {side[1]} pixels" if side else "the working grid"
+        claim = f"A perfect answer on {grid} would score {here:.3f} on the masks as they came; "
         claim += f"at twice the grid {measured.finer:.3f}."
-        return Finding("resolution", verdict, claim, measured.gain, {"ceiling_by_stride": measured.by_stride})
+        # Saved maps are scored at the size of the masks already: what a finer model would add takes a training to tell.
+        gain = None if side else measured.gain
+        return Finding("resolution", verdict, claim, gain, {"ceiling_by_stride": measured.by_stride})
 
     def _ceiling(self, run: Run, grid: tuple[int, int], stride: int) -> Interval:
         task = run.pictures.task

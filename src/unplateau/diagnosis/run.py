@@ -15,7 +15,7 @@ from unplateau.diagnosis.fits import Fitted
 from unplateau.diagnosis.plan import CONTEXT, Plan, mapped
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
 from unplateau.measures.thresholds import Counts, counts_at, iou, mean_iou, mean_over_classes
-from unplateau.types import Fold, Interval, Pictures
+from unplateau.types import Fold, Interval, Pictures, Size
 
 Sums = NDArray[np.float64]
 """(folds, groups, C, 3): counts on the report part, summed over each group; 0 where a fold reports none of it."""
@@ -25,7 +25,8 @@ Sums = NDArray[np.float64]
 class Run:
     """The data, its folds, and the outcome of each fit: `outcomes[name]` holds one for each fold.
 
-    `reported` is the IoU that a model trained elsewhere is said to have; nan when nothing was said.
+    `reported` is the IoU that a model trained elsewhere is said to have; nan when nothing was said. `answered` is the
+    size at which its answers came, where that is not the working grid.
     """
 
     source: AbstractSource
@@ -36,6 +37,7 @@ class Run:
     outcomes: dict[str, tuple[Fitted, ...]]
     seed: int
     reported: float = math.nan
+    answered: Size | None = None
     _sums: dict[str, Sums] = field(default_factory=dict, repr=False, compare=False)
 
     @property

@@ -40,7 +40,7 @@ def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
     candidates = [
         *(_repair(run, fault) for fault in measured.faults.faults),
         _richer_pretraining(run, measured),
-        None if run.plan.trials else _more_context(run, measured),
+        None if run.plan.trials or not measured.ladder else _more_context(run, measured),
         _more_data(run, measured),
         _train_longer(run, measured),
         _move_threshold(measured),
@@ -73,7 +73,13 @@ def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
 def say(run: Run, measured: Measurements, remedies: tuple[Remedy, ...]) -> str:
     """Two sentences: where it stands and on what, and what to do about it."""
     baseline = run.reading(run.plan.baseline)
-    return f"The baseline stops at IoU {baseline:.2f}, {_why(measured)}. {_what(remedies)}"
+    return f"The baseline stops at IoU {baseline:.2f}, {_why(measured)}. {_what(remedies)}{_untold(run, measured)}"
+
+
+def _untold(run: Run, measured: Measurements) -> str:
+    if len(run.outcomes) == 1:
+        return " What a training would have to tell was not measured: no training."
+    return "" if measured.ladder else " That comes first whatever else there is, so the rest was not measured."
 
 
 def scale_table(run: Run, measured: Measurements) -> tuple[ScaleAnswer, ...]:
@@ -140,7 +146,7 @@ def _move_threshold(measured: Measurements) -> Remedy | None:
 
 def _finer_resolution(run: Run, measured: Measurements) -> Remedy | None:
     height, width = run.pictures.size
-    if min(run.pictures.native) <= min(height, width):
+    if run.answered or min(run.pictures.native) <= min(height, width):
         return None
     resolution = measured.resolution
     evidence = (
@@ -168,7 +174,7 @@ def _why(measured: Measurements) -> str:
     """What the ladder says of the task, and of the baseline where a smaller view does better."""
     ladder = measured.ladder
     if ladder is None:
-        return "and what comes first was clear before all was measured"
+        return "and which family of characteristics decides was not measured"
     if not any(math.isfinite(share.mean) for share in ladder.families.values()):
         return "where no single family of characteristics was found to decide"
     family = max(ladder.families, key=lambda name: ladder.families[name].mean)
@@ -199,6 +205,9 @@ def _labels(run: Run, measured: Measurements) -> ScaleAnswer:
         gain = repair_gain(run, faults[0])
         return ScaleAnswer("labels", "yes" if gain.low > 0 else "undetermined", faults[0].claim, gain)
     ceiling = _finding(measured, "label ceiling")
+    doubted = [each for each in measured.faults.findings if each.check == "labels" and each.verdict is Verdict.CONCERN]
+    if doubted:  # with no training on repaired masks there is no gain to tell
+        return ScaleAnswer("labels", "undetermined", doubted[0].claim)
     looked = [finding.verdict for finding in measured.faults.findings if finding.check == "labels"]
     sound = ceiling.verdict is Verdict.SOUND and looked == [Verdict.SOUND]
     return ScaleAnswer("labels", "no" if sound else "undetermined", ceiling.claim)
@@ -225,9 +234,8 @@ def _pretraining(measured: Measurements) -> ScaleAnswer:
         return ScaleAnswer("pretraining", "undetermined", UNMEASURED)
     gain = measured.ladder.pretraining
     if gain is None:
-        return ScaleAnswer(
-            "pretraining", "undetermined", "No pretrained candidate was given: name one with `extractor`."
-        )
+        why = "No pretrained candidate was given: name one with `extractor`."
+        return ScaleAnswer("pretraining", "undetermined", why if measured.ladder else "Not measured: no training.")
     return ScaleAnswer(
         "pretraining", worth_it(gain), f"The candidate is {gain:+.3f} against the best from scratch.", gain
     )

@@ -86,3 +86,20 @@ def _table(*heads: str) -> Table:
     for head in heads:
         table.add_column(Text(head), no_wrap=head in ("Remedy", "Gain", "90 %"))
     return table
+
+
+def curve_summary(reading: dict[str, Any]) -> RenderableType:
+    """What the curve of a log does, as something that rich can print."""
+    said = Text(f"The curve is {reading['type']} over {reading['evaluations']} evaluations. ", style="bold")
+    said.append(reading["advice"])
+    if wording.known(reading["best"]):
+        said.append(f"\nBest IoU {wording.iou(reading['best'])} at step {reading['best_step']}", style="not bold")
+    if wording.known(reading["rise"]):
+        said.append(f", {wording.gain(reading['rise'])} over the last third", style="not bold")
+    if wording.known(reading["explained"]):
+        said.append(f"; the threshold explains {wording.percent(reading['explained'])} of its wobble", style="not bold")
+    read = ", ".join(f"{name} from {column!r}" for name, column in reading["columns"].items())
+    said.append(f"\nRead: {read}.", style="not bold dim")
+    for note in reading["notes"]:
+        said.append(f"\n{note}", style="not bold dim")
+    return said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, final
 
 import lightning as L
@@ -14,25 +15,16 @@ from torch import Tensor, nn
 from unplateau.data.balance import class_weights
 from unplateau.data.transforms import augment
 from unplateau.errors import UnplateauError
-from unplateau.measures.boundary import boundary_counts
+from unplateau.measures.epochs import edge_counts, epoch_of
 from unplateau.measures.scoring import score_images
-from unplateau.measures.thresholds import (
-    Counts,
-    ScoreTable,
-    average_precision,
-    best_threshold,
-    coverage,
-    iou,
-    join,
-    mean_iou,
-)
+from unplateau.measures.thresholds import Counts, ScoreTable, join
 from unplateau.model import SegmentationModel
 from unplateau.training.averaging import averaged
 from unplateau.training.batches import Batch, crops, step_generator
 from unplateau.training.losses import CompoundLoss
 from unplateau.training.optimisers import adamw, one_cycle
 from unplateau.training.recipe import Recipe
-from unplateau.types import IGNORE, Epoch, Fold, Pictures
+from unplateau.types import Epoch, Fold, Pictures
 
 
 @final
@@ -126,7 +118,7 @@ class FineTuning(L.LightningModule):
         self._refuse_infinite(loss)
         scores = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)).cpu().numpy()
         truth = masks.cpu().numpy()
-        self._validation.append((score_images(scores, truth), _boundary(scores, truth), loss, len(truth)))
+        self._validation.append((score_images(scores, truth), edge_counts(scores, truth), loss, len(truth)))
 
     def on_validation_epoch_end(self) -> None:
         """Turn the counts into an `Epoch`; keep the weights if none before scored better."""
@@ -153,20 +145,11 @@ class FineTuning(L.LightningModule):
         table = join([table for table, *_ in self._validation])
         edges = np.concatenate([edge for _, edge, *_ in self._validation])
         images = [count for *_, count in self._validation]
-        threshold = best_threshold(table) if table.argmax.shape[1] == 1 else math.nan
-        half = table.argmax
         losses = self._train_losses
-        return Epoch(
-            step=int(self.trainer.global_step),
+        return replace(
+            epoch_of(table, edges, int(self.trainer.global_step)),
             train_loss=float(torch.stack(losses).mean()) if losses else math.nan,
             val_loss=float(np.average([loss for _, _, loss, _ in self._validation], weights=images)),
-            iou=mean_iou(half),
-            best_iou=mean_iou(table.at(threshold)) if math.isfinite(threshold) else mean_iou(half),
-            best_threshold=threshold,
-            coverage=coverage(half),
-            average_precision=average_precision(table),
-            boundary_iou=mean_iou(edges),
-            class_iou=tuple(float(value) for value in iou(half.sum(0))),
             learning_rate=float(self.optimizers().param_groups[0]["lr"]),
             gradient_norm=self._gradient_norm,
         )
@@ -188,16 +171,6 @@ def halve(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     smaller = F.interpolate(images, size=sides, mode="area")
     nearest = F.interpolate(masks[:, None].float(), size=sides, mode="nearest-exact")[:, 0]
     return smaller, nearest.to(masks.dtype)
-
-
-def _boundary(scores: np.ndarray[Any, Any], masks: np.ndarray[Any, Any]) -> Counts:
-    classes = scores.shape[1]
-    if classes == 1:
-        chosen, true = scores >= 0.5, (masks == 1)[:, None]
-    else:
-        index = np.arange(classes)[None, :, None, None]
-        chosen, true = scores.argmax(1)[:, None] == index, masks[:, None] == index
-    return boundary_counts(chosen, true, masks != IGNORE)
 
 
 def _worth(epoch: Epoch) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
 from unplateau.measures.thresholds import best_threshold, counts_at, mean_iou
 from unplateau.model import SegmentationModel
-from unplateau.training.loop import Trained, finetune
+from unplateau.training.loop import finetune
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made, SavedModel, save_model
 from unplateau.training.scoring import score
@@ -61,7 +62,7 @@ def train_model(
         "iou_at_half": mean_iou(report.argmax),
         "threshold": threshold,
     }
-    save_log(trained, folder / LOG)
+    save_log(trained.epochs, folder / LOG)
     made = Made(extractor, frozen, recipe, seed)
     save_model(SavedModel(trained.model, pictures.task, decoder, pictures.size, threshold, made), folder, facts)
     return facts
@@ -84,10 +85,10 @@ def _mark(pictures: Pictures, fold: Fold, recipe: Recipe, pieces: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def save_log(trained: Trained, path: Path) -> None:
+def save_log(epochs: Sequence[Epoch], path: Path) -> None:
     """The record of each evaluation as CSV, the IoU of each class in columns of its own."""
     text = StringIO()
-    rows = [_row(epoch) for epoch in trained.epochs]
+    rows = [_row(epoch) for epoch in epochs]
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
