@@ -360,6 +360,20 @@ def test_a_reported_number_is_held_against_the_maps(tmp_path):
     assert faults.faults[0].gain.mean == pytest.approx(iou - dice)
 
 
+def test_a_reported_number_is_held_against_the_masks_as_they_came(tmp_path):
+    """On a grid of half the size the IoU is another one; the number that was reported knows no grid."""
+    listed = samples()
+    maps = write_maps(tmp_path / "maps", listed, lambda mask, i: doubted(np.roll(mask, 3, 1), i, high=0.9))
+    rolled = np.stack([np.roll(sample.mask, 3, 1) for sample in listed]) == 1
+    true = np.stack([sample.mask for sample in listed]) == 1
+    exact = (rolled & true).sum() / (rolled | true).sum()
+    run, faults = answers_given(open_data(listed), Saved(maps, reported=float(exact)), size=24)
+    assert run.pictures.size == (16, 24)
+    assert abs(run.reading("baseline").mean - exact) > 0.0001
+    assert judged(faults, "metric").measured["iou"].mean == pytest.approx(exact)
+    assert judged(faults, "metric").claim == f"The reported {exact:.3f} is the IoU of these answers."
+
+
 def judged(faults: Faults, check: str) -> Finding:
     return next(each for each in faults.findings if each.check == check)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +58,8 @@ def diagnose(
     from unplateau import api
     from unplateau.report import summary
 
-    with Bar(Console(stderr=True)) as told:
+    # Nothing is trained on saved predictions, so that no bar has anything to show.
+    with nullcontext() if predictions else Bar(Console(stderr=True)) as told:
         content = api.diagnose(
             data,
             positive=ids,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unplateau.data.answers import Answers, find_answers, read_answers
+from unplateau.data.answers import Answers, find_answers, on_grid, read_answer, read_answers
 from unplateau.data.grid import SMALLEST
 from unplateau.data.part import PartSource
 from unplateau.data.pictures import choose, read_pictures
 from unplateau.data.sources import AbstractSource
+from unplateau.data.tasks import task_mask
 from unplateau.diagnosis.alignment import AlignmentCheck
 from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.class_index import ClassIndexCheck
@@ -24,13 +25,14 @@ from unplateau.diagnosis.faults import MANY, WORTH, Fault, Faults, without_twins
 from unplateau.diagnosis.fits import SEEN, Fitted, spread
 from unplateau.diagnosis.labels import LabelsCheck
 from unplateau.diagnosis.leaks import LeaksCheck
-from unplateau.diagnosis.metric import MetricCheck
+from unplateau.diagnosis.metric import MetricCheck, MetricMeasured, definitions
 from unplateau.diagnosis.plan import Plan, RungPlan, mapped
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.views import object_diameter
 from unplateau.errors import DataError
-from unplateau.measures.thresholds import BINS, ScoreTable
-from unplateau.types import Epoch, Finding, Fold, Interval, Pictures, Verdict
+from unplateau.measures.scoring import score_images
+from unplateau.measures.thresholds import BINS, ScoreTable, counts_at
+from unplateau.types import IGNORE, Epoch, Finding, Fold, Interval, Pictures, Verdict
 
 PIXELS = 40_000_000
 """Pixels of all images together up to which maps are scored at the size they came in; above it the grid shrinks."""
@@ -91,7 +93,10 @@ def answers_given(
         said.reported,
         answered=answers.size,
     )
-    return run, find_untrained(run, whole)
+    exact = None
+    if math.isfinite(said.reported):
+        exact = metric_at_native(run, {name: found[name] for name in pictures.names}, said.threshold)
+    return run, find_untrained(run, whole, exact)
 
 
 def taking_part(source: AbstractSource, named: set[str], limit: int | None, seed: int) -> tuple[int, ...]:
@@ -156,15 +161,32 @@ def scored_part(pictures: Pictures, images: int) -> tuple[Fold, tuple[str, ...]]
     return Fold(fit, (), report), tuple(said)
 
 
-def find_untrained(run: Run, whole: Pictures) -> Faults:
+def metric_at_native(run: Run, files: Mapping[str, Path], threshold: float) -> MetricMeasured:
+    """The reported number beside the IoU of the maps on the masks as they came: a grid moves the third decimal."""
+    at, task = {name: index for index, name in enumerate(run.source.names)}, run.pictures.task
+    counts, pixels = [], []
+    for index in run.folds[0].report:
+        name = run.pictures.names[index]
+        mask = task_mask(run.source.mask(at[name]), task)
+        size = (mask.shape[0], mask.shape[1])
+        scores = on_grid(read_answer(files[name], task, size).values, size, size)
+        counts.append(counts_at(score_images(scores[None], mask[None]), threshold))
+        pixels.append(int((mask != IGNORE).sum()))
+    joined = np.concatenate(counts)
+    iou = run.resampler.interval(run.resampler.sums(0, joined)[None])
+    return MetricMeasured(run.reported, iou, definitions(joined, np.array(pixels)))
+
+
+def find_untrained(run: Run, whole: Pictures, exact: MetricMeasured | None = None) -> Faults:
     """Every question about the data and the number, and those faults that need no training to price.
 
-    `whole` are the pictures with and without a map: the questions about the split are asked of all.
+    `whole` are the pictures with and without a map: the questions about the split are asked of all. `exact` is the
+    metric measured at native size, where a number was reported.
     """
     everything = replace(run, pictures=whole)
     found = [_finding(run, check) for check in (AlignmentCheck(), ClassIndexCheck(), LabelsCheck())]
     leaks, leak = _leaks(run, everything)
-    metric, misreported = _metric(run)
+    metric, misreported = _metric(exact or MetricCheck().measure(run))
     found += [leaks, metric, _finding(everything, DomainCheck()), _diversity(everything)]
     return Faults(tuple(found), tuple(fault for fault in (leak, misreported) if fault))
 
@@ -208,10 +230,8 @@ def _leaks(run: Run, everything: Run) -> tuple[Finding, Fault | None]:
     return finding, None if few else Fault("fix-leak", "minutes", finding.claim, gain=gain)
 
 
-def _metric(run: Run) -> tuple[Finding, Fault | None]:
-    check = MetricCheck()
-    measured = check.measure(run)
-    finding = check.judge(measured)
+def _metric(measured: MetricMeasured) -> tuple[Finding, Fault | None]:
+    finding = MetricCheck().judge(measured)
     if finding.verdict is not Verdict.CONCERN:
         return finding, None
     iou, reported = measured.iou, measured.reported
