@@ -226,7 +226,9 @@ def memory(pictures: Pictures, fold: Fold, recipe: Recipe) -> tuple[float, float
     return max(training) / 2**20, max(validation) / 2**20
 
 
-def alone(pictures: Pictures, fold: Fold, recipe: Recipe, repeats: int) -> tuple[list[tuple[float, float]], float, float]:
+def alone(
+    pictures: Pictures, fold: Fold, recipe: Recipe, repeats: int
+) -> tuple[list[tuple[float, float]], float, float]:
     """Speed, then memory, in a process of its own."""
     torch.set_num_threads(1)
     keep_memory()
@@ -265,8 +267,8 @@ def row(folder: Path, args: argparse.Namespace) -> str:
     return (
         f"| {folder.name} | {pictures.size[0]} x {pictures.size[1]} | {np.mean(values['plain']):.3f} ({said['plain']}) "
         f"| {np.mean(values['ours']):.3f} ({said['ours']}) | {mean:+.3f} ± {half:.3f} {verdict} "
-        f"| {seconds['plain']:.0f} | {seconds['ours']:.0f} | {np.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) "
-        f"| {training:.2f} | {validation:.2f} |"
+        f"| {seconds['plain']:.0f} | {seconds['ours']:.0f} | {np.median(ratios):.2f} "
+        f"({ratios[0]:.2f}-{ratios[-1]:.2f}) | {training:.2f} | {validation:.2f} |"
     )
 
 
@@ -281,7 +283,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
-    print("| set | grid | plain IoU (seeds) | ours | difference | plain, s | ours, s | images/s ratio | train GB | val GB |")
+    print(
+        "| set | grid | plain IoU (seeds) | ours | difference | plain, s | ours, s | images/s ratio | train, GB | val |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in args.sets:
         print(row(args.data / name, args), flush=True)

@@ -37,11 +37,13 @@ def train_model(
     recipe: Recipe,
     seed: int,
     folder: Path,
+    devices: int = 1,
     progress: bool = False,
 ) -> dict[str, float]:
     """Train on one fold, save model and log, and say what it scores on the images that chose nothing.
 
-    A call with the same arguments on the same folder goes on where the last one stopped.
+    A call with the same arguments on the same folder goes on where the last one stopped. `devices` processes share
+    every batch.
 
     Raises:
         DataError: too few images of the positive class.
