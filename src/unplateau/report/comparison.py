@@ -50,7 +50,8 @@ def write_comparison(content: dict[str, Any], path: Path) -> None:
         "",
         f"{data['images']} images in {data['groups']} groups at {height} x {width} pixels, from "
         f"{_escaped(data['path'])}; extractor {_escaped(pieces['extractor'])}"
-        f"{' (frozen)' if pieces['frozen'] else ''}, decoder {_escaped(pieces['decoder'])}; first seed {content['seed']}.",
+        f"{' (frozen)' if pieces['frozen'] else ''}, decoder {_escaped(pieces['decoder'])}; "
+        f"first seed {content['seed']}.",
         "",
         "## Every training",
         "",

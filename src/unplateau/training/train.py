@@ -17,7 +17,8 @@ from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
 from unplateau.measures.thresholds import best_threshold, counts_at, mean_iou
 from unplateau.model import SegmentationModel
-from unplateau.training.loop import Trained, finetune
+from unplateau.training.loop import Trained
+from unplateau.training.ranks import Task, finetune_in_ranks
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made, SavedModel, save_model
 from unplateau.training.scoring import score
@@ -55,7 +56,7 @@ def train_model(
     model = build_pieces(extractor, decoder, pictures.task.outputs, frozen=frozen, seed=seed)
     # Another question than before must not go on from the state of the last one.
     state = folder / STATE / _mark(pictures, fold, recipe, f"{extractor} {decoder} {frozen} {seed}")
-    trained = finetune(model, pictures, fold, recipe, seed=seed, folder=state, progress=progress)
+    trained = finetune_in_ranks(Task(model, pictures, fold, recipe, seed, state, progress), devices)
     inner, report = score(trained.model, pictures, fold.inner), score(trained.model, pictures, fold.report)
     threshold = best_threshold(inner) if pictures.task.binary else float("nan")
     facts = {
