@@ -69,7 +69,9 @@ def test_a_file_of_either_kind_makes_the_same_recipe(tmp_path):
     same = {"loss": "ce + 0.5*dice", "class_weights": [1, 5], "crop": [32, 48], "ema": 0.9, "steps": 12}
     same["augmentation"] = {"flip": 0, "scale": [0.9, 1.0]}
     (tmp_path / "mine.json").write_text(json.dumps(same))
-    assert read_recipe(tmp_path / "mine.toml") == read_recipe(str(tmp_path / "mine.json")) == read_recipe(same) == wanted
+    assert (
+        read_recipe(tmp_path / "mine.toml") == read_recipe(str(tmp_path / "mine.json")) == read_recipe(same) == wanted
+    )
     assert recipe_name(tmp_path / "mine.toml") == "mine"
 
 
@@ -260,7 +262,9 @@ def test_a_comparison_is_not_computed_again(compared, folder, monkeypatch):
     options = {"size": 32, "steps": 3, "folds": 2, "seeds": 2, "extractor": "reach-5", "out": compared}
     content = api.compare(folder, recipes, **options)
     assert json.loads(before) == content
-    named = api.compare(folder, {"baseline": Recipe(steps=3), "class_weights=auto": {"class_weights": "auto"}}, **options)
+    named = api.compare(
+        folder, {"baseline": Recipe(steps=3), "class_weights=auto": {"class_weights": "auto"}}, **options
+    )
     assert named["recipes"][1] == {**content["recipes"][2], "p": named["recipes"][1]["p"]}
 
 

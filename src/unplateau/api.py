@@ -319,6 +319,11 @@ def _recipes(said: Sequence[str | Path] | Mapping[str, RecipeSaid], base: Recipe
     named = said if isinstance(said, Mapping) else {recipe_name(each): each for each in said}
     if len(named) < len(said):
         raise UnplateauError(f"`recipes` must have names that differ; got {', '.join(map(str, said))}. Rename a file.")
+    if len(named) < 2:
+        raise UnplateauError(
+            f"`recipes` must be at least two, the first of which the others are measured against; got {len(named)}. Put "
+            "'baseline' first to compare with the default recipe."
+        )
     return {name: read_recipe(each, base) for name, each in named.items()}
 
 

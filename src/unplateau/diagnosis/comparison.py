@@ -16,7 +16,6 @@ from unplateau.data.splits import refuse_no_inner, split
 from unplateau.diagnosis.fits import Fit, Fitted, run_fits
 from unplateau.diagnosis.run import decided
 from unplateau.diagnosis.verdict import SEED_SPREAD
-from unplateau.errors import UnplateauError
 from unplateau.measures.intervals import COVERAGE
 from unplateau.measures.paired import Difference, difference, group_draws, holm, level
 from unplateau.measures.thresholds import mean_iou
@@ -76,15 +75,9 @@ def run_contest(contest: Contest, pictures: Pictures, cache: Path, told: Told) -
     see the same batches in the same order.
 
     Raises:
-        UnplateauError: fewer than two recipes.
         DataError: an image is missing to choose or to report on.
         OutputError: an outcome cannot be written.
     """
-    if len(contest.recipes) < 2:
-        raise UnplateauError(
-            f"`recipes` must be at least two, the first of which the others are measured against; got "
-            f"{len(contest.recipes)}. Put 'baseline' first to compare with the default recipe."
-        )
     folds = _different(split(pictures, folds=contest.folds, seed=contest.seed))
     refuse_no_inner(folds)
     fits = [fit for name in contest.recipes for fit in _fits(contest, name, folds)]

@@ -192,7 +192,10 @@ def _honest(folder: Path | None) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Lightning says on every run what device it found and that in-memory loaders use no worker processes."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
