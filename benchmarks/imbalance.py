@@ -2,9 +2,9 @@
 
     python -m benchmarks.imbalance ../shared/data/crackforest_full 1
 
-Trains the default recipe with weights "none", "auto" and "effective" and prints the table of `compare`, the share of the
-area that is positive, and the weight that each way gives it. The verdicts are for reading; which way `auto` stands for
-was decided on inner images (docs/decisions/040).
+Trains the default recipe with weights "none", "auto" and "effective" and prints the table of `compare`, the share of
+the area that is positive, and the weight that each way gives it. The verdicts are for reading; which way `auto` stands
+for was decided on inner images (docs/decisions/040).
 """
 
 from __future__ import annotations

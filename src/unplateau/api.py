@@ -25,6 +25,7 @@ from unplateau.files import plain, writable_folder, write_json
 from unplateau.progress import Told
 from unplateau.report import write_comparison, write_report
 from unplateau.training.calibrate import calibrate_model, load_ternary
+from unplateau.training.halving import suited
 from unplateau.training.predict import predict_images
 from unplateau.training.recipe import Recipe
 from unplateau.training.recipes import read_recipe, recipe_name
@@ -151,7 +152,8 @@ def train(
         frozen: train the decoder only.
         recipe: a file of TOML or JSON whose keys are the fields of `Recipe`, or such fields as words:
             "learning_rate=1e-3, batch=8, positive_rate=0.33, hard_pixels=0.25, ema=0.99, layer_decay=0.8,
-            frozen_steps=50, accumulate=2". The arguments below have the last word; None leaves it to the recipe.
+            frozen_steps=50, accumulate=2". The arguments below have the last word; None leaves it to the recipe. One
+            that says no `half_size` begins at half size only where the masks can still be told there.
         loss: the terms and their weights, such as "ce + 0.5*dice"; "ce + dice" by default.
         steps: optimiser steps; 400 by default.
         class_weights: "none" (the default), "auto", "effective", or a factor for each output, "1,5".
@@ -169,7 +171,7 @@ def train(
     """
     _refuse_numbers({"size": size, "steps": steps, "patience": patience, "devices": devices, "seed": seed})
     said = {"loss": loss, "steps": steps, "class_weights": class_weights, "patience": patience}
-    order = _ordered(recipe, said)
+    _ordered(recipe, said)  # whatever is wrong with it is said before any image is read
     build_pieces(str(extractor), decoder, 1, frozen=frozen, seed=seed)
     folder = writable_folder(Path(out))
     pictures = read_pictures(open_data(data, colours=colours), positive=positive, size=size, seed=seed)
@@ -178,7 +180,7 @@ def train(
         extractor=str(extractor),
         decoder=decoder,
         frozen=frozen,
-        recipe=order,
+        recipe=_ordered(recipe, said, suited(pictures)),
         seed=seed,
         folder=folder,
         devices=devices,
@@ -226,10 +228,11 @@ def compare(
     """
     numbers = {"size": size, "steps": steps, "seeds": seeds, "folds": folds, "limit": limit, "seed": seed}
     _refuse_numbers(numbers)
-    read = _recipes(recipes, Recipe(steps=steps))
+    _recipes(recipes, Recipe(steps=steps))
     build_pieces(str(extractor), decoder, 1, frozen=frozen, seed=seed)
     folder = writable_folder(Path(out))
     pictures = read_pictures(open_data(data, colours=colours), positive=positive, size=size, limit=limit, seed=seed)
+    read = _recipes(recipes, replace(suited(pictures), steps=steps))
     contest = Contest(read, str(extractor), decoder, frozen, seeds, folds, seed)
     comparison = run_contest(contest, pictures, folder / CACHE, told or _silent)
     path = str(data) if isinstance(data, (str, Path)) else "samples"
@@ -309,9 +312,10 @@ def report(diagnosis: str | Path, *, out: str | Path | None = None) -> Path:
     return write_report(Path(diagnosis), Path(out) if out else None)
 
 
-def _ordered(recipe: RecipeSaid | None, arguments: Mapping[str, Any]) -> Recipe:
+def _ordered(recipe: RecipeSaid | None, arguments: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
     """The recipe with the last word given to the arguments; those that are None say nothing."""
-    return read_recipe({name: value for name, value in arguments.items() if value is not None}, read_recipe(recipe))
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return read_recipe(given, read_recipe(recipe, base))
 
 
 def _recipes(said: Sequence[str | Path] | Mapping[str, RecipeSaid], base: Recipe) -> dict[str, Recipe]:
@@ -321,8 +325,8 @@ def _recipes(said: Sequence[str | Path] | Mapping[str, RecipeSaid], base: Recipe
         raise UnplateauError(f"`recipes` must have names that differ; got {', '.join(map(str, said))}. Rename a file.")
     if len(named) < 2:
         raise UnplateauError(
-            f"`recipes` must be at least two, the first of which the others are measured against; got {len(named)}. Put "
-            "'baseline' first to compare with the default recipe."
+            f"`recipes` must be at least two, the first of which the others are measured against; got {len(named)}. "
+            "Put 'baseline' first to compare with the default recipe."
         )
     return {name: read_recipe(each, base) for name, each in named.items()}
 
