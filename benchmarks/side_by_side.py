@@ -34,6 +34,7 @@ from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import ScoreTable, best_threshold, counts_at, join, mean_iou
 from unplateau.training.devices import keep_memory
 from unplateau.training.finetune import FineTuning
+from unplateau.training.halving import suited
 from unplateau.training.loop import finetune
 from unplateau.training.recipe import Recipe
 from unplateau.training.scoring import score
@@ -252,7 +253,8 @@ def row(folder: Path, args: argparse.Namespace) -> str:
     size = args.size or SIZES.get(folder.name, 64)
     pictures = read_pictures(open_data(folder), positive=positive, size=size, seed=0)
     fold = split(pictures, seed=0)[0]
-    recipe = Recipe(steps=args.steps, batch=args.batch)
+    # As `train` makes it, without a start at half size where the masks are gone there.
+    recipe = replace(suited(pictures), steps=args.steps, batch=args.batch)
     jobs = [delayed(one)(way, pictures, fold, recipe, seed) for seed in range(args.seeds) for way in ("plain", "ours")]
     done = Parallel(n_jobs=args.jobs, inner_max_num_threads=1)(jobs)
     values = {way: [value for who, _, value, _ in done if who == way] for way in ("plain", "ours")}

@@ -179,7 +179,7 @@ def test_a_folder_of_plain_values_never_imports_torch(folder):
         "segmentation_models_pytorch": {"decoders/smp.py", "training/loss_terms.py"},
         "lightning": {"training/finetune.py", "training/loop.py"},
         "safetensors": {"extractors/tensors.py", "training/saved.py"},
-        "joblib": {"diagnosis/fits.py"},
+        "joblib": {"diagnosis/fits.py", "training/ranks.py"},
         "jinja2": {"report/page.py"},
         "typer": {"cli.py"},
     }.items(),

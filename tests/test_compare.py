@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from conftest import write_pairs
+from conftest import make_pictures, write_pairs
 from unplateau import api
 from unplateau.cli import main
 from unplateau.data.transforms import Augmentation
@@ -18,9 +19,10 @@ from unplateau.diagnosis import fits
 from unplateau.diagnosis.comparison import BETTER, UNTOLD, WORSE, verdict_of
 from unplateau.errors import UnplateauError
 from unplateau.measures.paired import difference, group_draws, holm, level
+from unplateau.training.halving import iou_at_half, suited
 from unplateau.training.recipe import Recipe
 from unplateau.training.recipes import FIELDS, read_recipe, recipe_name
-from unplateau.types import Interval
+from unplateau.types import Interval, Pictures
 
 # ---- recipes in words and files ------------------------------------------------------------------------------
 
@@ -289,3 +291,34 @@ def test_recipes_that_cannot_be_compared_are_refused(recipes, says, folder, tmp_
     said = capsys.readouterr().err
     assert says in said
     assert said.count("\n") == 1
+
+
+# ---- a start at half size ------------------------------------------------------------------------------------
+
+
+def lines(width: int) -> Pictures:
+    masks = torch.zeros(12, 32, 32, dtype=torch.uint8)
+    masks[:, 5 : 5 + width], masks[:, :, 17 : 17 + width] = 1, 1
+    return make_pictures([str(each) for each in range(12)], masks=masks)
+
+
+def test_thin_things_are_never_trained_at_half_size_unless_asked_for():
+    assert iou_at_half(lines(1)) < 0.6 < iou_at_half(lines(6))
+    assert suited(lines(6)) == Recipe()
+    assert suited(lines(1)) == Recipe(half_size=0.0)
+    assert read_recipe("half_size=0.2", suited(lines(1))) == Recipe(half_size=0.2)
+
+
+def test_train_keeps_what_it_trained_with(folder, tmp_path):
+    options = {"size": 32, "extractor": "reach-5", "recipe": "steps=9, ema=0.5, batch=4", "loss": "ce", "steps": 3}
+    api.train(folder, out=tmp_path, class_weights="5", **options)
+    made = json.loads((tmp_path / "model.json").read_text())["made"]["recipe"]
+    assert made["steps"] == 3
+    assert (made["ema"], made["batch"], made["loss"], made["class_weights"]) == (0.5, 4, "ce", [5.0])
+
+
+def test_the_help_tells_the_defaults_of_the_recipe(capsys):
+    assert main(["train", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert f"{Recipe().steps} by default" in said
+    assert Recipe().loss in said

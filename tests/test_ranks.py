@@ -73,7 +73,7 @@ def test_two_processes_train_the_model_of_one(planted, tmp_path, monkeypatch):
     monkeypatch.setattr(ranks, "_run", by_value())
     two = finetune_in_ranks(task(planted, folder=tmp_path), 2)
     assert far(two, one) < 1e-3
-    assert far(another, one) > 0.1
+    assert far(another, one) > 0.03
     assert [epoch.step for epoch in two.epochs] == [epoch.step for epoch in one.epochs] == [3, 6]
     for ours, theirs in zip(two.epochs, one.epochs, strict=True):
         assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-4)
