@@ -26,7 +26,7 @@ from unplateau.training.losses import CompoundLoss
 from unplateau.training.recipe import Recipe
 from unplateau.training.train import LOG, STATE, build_pieces, read_log
 
-QUICK = ("--size", "48", "--steps", "60", "--extractor", "reach-15", "--recipe", "evaluations=20, ema=0.9")
+QUICK = ("--size", "48", "--steps", "24", "--extractor", "reach-15", "--recipe", "evaluations=24, ema=0.9")
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +66,18 @@ def test_a_killed_training_goes_on_and_ends_as_an_unbroken_one(folder, tmp_path,
     kill_after_a_state([*argv, str(tmp_path / "cut")], tmp_path / "cut")
     (state,) = states(tmp_path / "cut")
     done = torch.load(state, weights_only=True)["global_step"]
-    assert 0 < done < 60
+    assert 0 < done < 24
     # What a process leaves that is killed while it writes.
     half = state.with_name(f".{LAST}.0a1b2c3d")
     half.write_bytes(state.read_bytes()[:500])
     steps = count_steps(monkeypatch)
     assert main([*argv, str(tmp_path / "cut")]) == 0
-    assert steps == list(range(done, 60))
+    assert steps == list(range(done, 24))
     assert not half.exists()
     assert main([*argv, str(tmp_path / "whole")]) == 0
     for name in (LOG, "model.safetensors", "model.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert read_log(tmp_path / "cut" / LOG)[-1].step == 60
+    assert read_log(tmp_path / "cut" / LOG)[-1].step == 24
     assert json.loads((tmp_path / "cut" / "model.json").read_text())["made"]["recipe"]["ema"] == 0.9
 
 
