@@ -183,7 +183,7 @@ def test_a_folder_of_plain_values_never_imports_torch(folder):
         "tensorboard": {"training/tensorboard.py"},
         "transformers": {"training/transformers_plateau.py"},
         "safetensors": {"extractors/tensors.py", "training/saved.py"},
-        "joblib": {"diagnosis/fits.py"},
+        "joblib": {"diagnosis/fits.py", "training/ranks.py"},
         "jinja2": {"report/page.py"},
         "typer": {"cli.py"},
     }.items(),

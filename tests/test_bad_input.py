@@ -185,6 +185,17 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "seed of diagnose": (("diagnose", NOWHERE, "--seed", "-1"), ("`seed` must be at least 0; got -1",)),
     "large seed": (("train", NOWHERE, "--seed", str(10**15)), ("`seed` must be at most", str(10**15))),
     "class weights": (("train", NOWHERE, "--class-weights", "some"), ("`class_weights`", "'auto'", "'some'")),
+    "class weights of nothing": (("train", NOWHERE, "--class-weights", "1,x"), ("`class_weights`", "1,5", "'1,x'")),
+    "loss": (("train", NOWHERE, "--loss", "ce + dise"), ("`loss`", "'ce + dise'", "did you mean 'dice'")),
+    "recipe": (("train", NOWHERE, "--recipe", "emma=0.9"), ("`emma`", "did you mean 'ema'")),
+    "recipe file": (("train", NOWHERE, "--recipe", "mine.toml"), ("'mine.toml'", "can be read")),
+    "devices": (("train", NOWHERE, "--devices", "0"), ("`devices` must be at least 1; got 0",)),
+    "one recipe": (("compare", NOWHERE, "--recipes", "baseline"), ("`recipes` must be at least two",)),
+    "loss of a recipe": (
+        ("compare", NOWHERE, "--recipes", "baseline", "loss=focal-tverski"),
+        ("`loss`", "did you mean 'focal-tversky'"),
+    ),
+    "seeds": (("compare", NOWHERE, "--recipes", "a=1", "--seeds", "0"), ("`seeds` must be at least 1; got 0",)),
     "positive": (("diagnose", NOWHERE, "--positive", "fire"), ("`positive`", "8 or 3,4", "'fire'")),
     "positive with a gap": (("train", NOWHERE, "--positive", "3,,4"), ("`positive`", "'3,,4'")),
     "no number": (("train", NOWHERE, "--size", "big"), ("--size", "integer", "--help")),
@@ -512,6 +523,27 @@ def test_a_loss_that_is_no_number(good, tmp_path, monkeypatch, capsys):
     said = refusal(capsys, "train", good, "--out", tmp_path / "out", *SMALL)
     assert "loss must stay finite" in said
     assert "`learning_rate`" in said
+
+
+def test_more_weights_than_classes(good, tmp_path, capsys):
+    said = refusal(capsys, "train", good, "--class-weights", "1,5", "--out", tmp_path / "out", *SMALL)
+    assert "must be 1 positive numbers, one for each of 'class 1', but are [1.0, 5.0]" in said
+    assert "`class_weights`" in said
+
+
+def test_a_weight_for_a_class_that_is_nowhere(good, tmp_path, capsys):
+    folder = shutil.copytree(good, tmp_path / "data")
+    each_mask(folder, lambda mask: np.where(mask == 1, 2, 0).astype(np.uint8))
+    rows = [f"p{index:02d},p{index:02d},{'test' if index > 7 else 'train'}" for index in range(12)]
+    (folder / "groups.csv").write_text("\n".join(["stem,group,split", *rows]) + "\n")
+    with Image.open(folder / "masks" / "p11.png") as picture:
+        mask = np.array(picture)
+    mask[:4] = 1
+    Image.fromarray(mask).save(folder / "masks" / "p11.png")
+    argv = ("train", folder, "--out", tmp_path / "out", *SMALL, "--class-weights")
+    said = refusal(capsys, *argv, "1,5,1")
+    assert "no pixel there is 'class 1'" in said
+    assert main([*map(str, argv), "1,1,5"]) == 0
 
 
 def test_a_training_that_the_system_ended(good, tmp_path, monkeypatch, capsys):

@@ -15,6 +15,7 @@ from unplateau.data.folder import list_images
 from unplateau.data.grid import SMALLEST
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
+from unplateau.diagnosis.comparison import Contest, comparison_document, run_contest
 from unplateau.diagnosis.diagnose import RECIPE, Order, measure_all, train_all, train_given
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import draw_worst
@@ -23,19 +24,30 @@ from unplateau.diagnosis.operating_point import variance_explained
 from unplateau.diagnosis.predictions import Saved, answers_given
 from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor
-from unplateau.files import writable_folder, write_json
+from unplateau.files import plain, writable_folder, write_json
 from unplateau.measures.curves import ADVICE, read_curve
 from unplateau.progress import Told
-from unplateau.report import write_report
+from unplateau.report import write_comparison, write_report
 from unplateau.training.calibrate import calibrate_model, load_ternary
+from unplateau.training.halving import suited
 from unplateau.training.logs import read_epochs
 from unplateau.training.predict import predict_images
 from unplateau.training.recipe import Recipe
+from unplateau.training.recipes import read_recipe, recipe_name
 from unplateau.training.saved import load_model
 from unplateau.training.train import LOG, build_pieces, save_log, train_model
 from unplateau.types import Sample
 
-LOWEST = {"size": SMALLEST, "steps": 1, "folds": 1, "limit": FEWEST, "patience": 0, "seed": 0}
+LOWEST = {
+    "size": SMALLEST,
+    "steps": 1,
+    "seeds": 1,
+    "folds": 1,
+    "limit": FEWEST,
+    "patience": 0,
+    "devices": 1,
+    "seed": 0,
+}
 HIGHEST_SEED = 2**30
 """Seeds are multiplied by primes to seed each step, and 64 bits must hold the product."""
 
@@ -43,6 +55,10 @@ SIZE = 112
 """Long side in pixels of the grid that a diagnosis trains on, where none is asked for."""
 
 DIAGNOSIS, REPORT, CACHE = "diagnosis.json", "report.html", "fits"
+COMPARISON, TABLE = "compare.json", "compare.md"
+
+RecipeSaid = str | Path | Mapping[str, Any] | Recipe
+"""A recipe, or how a person says one."""
 
 
 def diagnose(
@@ -184,9 +200,12 @@ def train(
     out: str | Path = "runs/model",
     frozen: bool = False,
     size: int = 128,
-    steps: int = 400,
-    class_weights: str | tuple[float, ...] = "none",
-    patience: int = 0,
+    recipe: RecipeSaid | None = None,
+    loss: str | None = None,
+    steps: int | None = None,
+    class_weights: str | tuple[float, ...] | None = None,
+    patience: int | None = None,
+    devices: int = 1,
     seed: int = 0,
     colours: Mapping[tuple[int, int, int], int] | None = None,
     progress: bool = False,
@@ -199,19 +218,28 @@ def train(
         decoder: "linear", "conv", "unet" or "fpn".
         out: where model, log and state go.
         frozen: train the decoder only.
-        steps: optimiser steps.
-        class_weights: "none", "auto", or a factor for each output.
-        patience: stop after so many evaluations without a better one; 0 = never.
+        recipe: a file of TOML or JSON whose keys are the fields of `Recipe`, or such fields as words:
+            "learning_rate=1e-3, batch=8, positive_rate=0.33, hard_pixels=0.25, ema=0.99, layer_decay=0.8,
+            frozen_steps=50, accumulate=2". The arguments below have the last word; None leaves it to the recipe. One
+            that says no `half_size` begins at half size only where the masks can still be told there.
+        loss: the terms and their weights, such as "ce + 0.5*dice"; "ce + dice" by default.
+        steps: optimiser steps; 400 by default.
+        class_weights: "none" (the default), "auto", "effective", or a factor for each output, "1,5".
+        patience: stop after so many evaluations without a better one; 0 (the default) = never.
+        devices: processes that share every batch, one on each GPU or else on the CPU; the model is that of one process,
+            but for rounding.
         progress: show a bar.
 
     Returns:
         `iou` on images that chose nothing, `iou_at_half`, and the `threshold` chosen on inner images.
 
     Raises:
+        UnplateauError: a recipe that does not exist or makes no sense, or a loss that is no number any more.
         DataError, PieceError, OutputError: as in `diagnose`.
     """
-    _refuse_numbers({"size": size, "steps": steps, "patience": patience, "seed": seed})
-    recipe = Recipe(steps=steps, class_weights=class_weights, patience=patience)
+    _refuse_numbers({"size": size, "steps": steps, "patience": patience, "devices": devices, "seed": seed})
+    said = {"loss": loss, "steps": steps, "class_weights": class_weights, "patience": patience}
+    _ordered(recipe, said)  # whatever is wrong with it is said before any image is read
     build_pieces(str(extractor), decoder, 1, frozen=frozen, seed=seed)
     folder = writable_folder(Path(out))
     pictures = read_pictures(open_data(data, colours=colours), positive=positive, size=size, seed=seed)
@@ -220,11 +248,66 @@ def train(
         extractor=str(extractor),
         decoder=decoder,
         frozen=frozen,
-        recipe=recipe,
+        recipe=_ordered(recipe, said, suited(pictures)),
         seed=seed,
         folder=folder,
+        devices=devices,
         progress=progress,
     )
+
+
+def compare(
+    data: str | Path | Iterable[Sample],
+    recipes: Sequence[str | Path] | Mapping[str, RecipeSaid],
+    *,
+    positive: Sequence[int] | None = None,
+    extractor: str | Path = "unet",
+    decoder: str = "linear",
+    out: str | Path = "runs/compare",
+    frozen: bool = False,
+    size: int = 112,
+    steps: int = 230,
+    seeds: int = 3,
+    folds: int = 3,
+    limit: int | None = 600,
+    seed: int = 0,
+    colours: Mapping[tuple[int, int, int], int] | None = None,
+    told: Told | None = None,
+) -> dict[str, Any]:
+    """Train recipes on the same folds and seeds and say which differences are real; `compare.json`, `compare.md`.
+
+    Args:
+        data, positive, size, limit, seed, colours, told: as in `diagnose`.
+        recipes: at least two, each as in `train` or "baseline", the default one; the others are measured against the
+            first. A mapping gives them names.
+        extractor, decoder, frozen: the pieces, as in `train`.
+        out: where the results go. What an interrupted run finished is there and is not computed again.
+        steps: optimiser steps of a recipe that does not say.
+        seeds: how often each recipe is trained on each fold.
+        folds: parts of the data that report in turn.
+
+    Returns:
+        The content of `compare.json`: for each recipe its IoU on images that chose nothing, its gain over the first
+        recipe with a 90 % interval, the p that Holm's correction leaves, and "better", "worse" or "cannot tell".
+
+    Raises:
+        UnplateauError: fewer than two recipes, or one that does not exist or makes no sense.
+        DataError, PieceError, OutputError: as in `diagnose`.
+    """
+    numbers = {"size": size, "steps": steps, "seeds": seeds, "folds": folds, "limit": limit, "seed": seed}
+    _refuse_numbers(numbers)
+    _recipes(recipes, Recipe(steps=steps))
+    build_pieces(str(extractor), decoder, 1, frozen=frozen, seed=seed)
+    folder = writable_folder(Path(out))
+    pictures = read_pictures(open_data(data, colours=colours), positive=positive, size=size, limit=limit, seed=seed)
+    read = _recipes(recipes, replace(suited(pictures), steps=steps))
+    contest = Contest(read, str(extractor), decoder, frozen, seeds, folds, seed)
+    comparison = run_contest(contest, pictures, folder / CACHE, told or _silent)
+    path = str(data) if isinstance(data, (str, Path)) else "samples"
+    content: dict[str, Any] = plain(comparison_document(comparison, contest, pictures, path))
+    write_json(folder / COMPARISON, content)
+    write_comparison(content, folder / TABLE)
+    return content
 
 
 def calibrate(
@@ -295,6 +378,25 @@ def report(diagnosis: str | Path, *, out: str | Path | None = None) -> Path:
         OutputError: `out` cannot be written.
     """
     return write_report(Path(diagnosis), Path(out) if out else None)
+
+
+def _ordered(recipe: RecipeSaid | None, arguments: Mapping[str, Any], base: Recipe | None = None) -> Recipe:
+    """The recipe with the last word given to the arguments; those that are None say nothing."""
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return read_recipe(given, read_recipe(recipe, base))
+
+
+def _recipes(said: Sequence[str | Path] | Mapping[str, RecipeSaid], base: Recipe) -> dict[str, Recipe]:
+    """Every recipe by its name."""
+    named = said if isinstance(said, Mapping) else {recipe_name(each): each for each in said}
+    if len(named) < len(said):
+        raise UnplateauError(f"`recipes` must have names that differ; got {', '.join(map(str, said))}. Rename a file.")
+    if len(named) < 2:
+        raise UnplateauError(
+            f"`recipes` must be at least two, the first of which the others are measured against; got {len(named)}. "
+            "Put 'baseline' first to compare with the default recipe."
+        )
+    return {name: read_recipe(each, base) for name, each in named.items()}
 
 
 def _refuse_numbers(given: Mapping[str, int | None], lowest: Mapping[str, int] = LOWEST) -> None:

@@ -23,6 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+LISTED = "--recipes"
+"""The option that takes as many values as follow it."""
+
 AGAIN = "What is finished is kept: run the same command again to go on from there."
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -31,6 +34,14 @@ Positive = Annotated[str, typer.Option(help="Class ids that make the positive cl
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 Size = Annotated[int, typer.Option(help="Long side of the working grid in pixels.")]
+RECIPE = "Recipe"
+RECIPE_HELP = (
+    "A .toml or .json file of recipe fields, or such fields as words: 'learning_rate=1e-3, batch=8, "
+    "positive_rate=0.33, hard_pixels=0.25, ema=0.99, layer_decay=0.8, frozen_steps=50, accumulate=2'. "
+    "The options below have the last word."
+)
+RECIPES_HELP = "Two or more recipes, each a file or words as for train, or 'baseline'; the first is the reference."
+LOSSES = "also focal, tversky, focal-tversky, lovasz, boundary."
 PieceOf = Annotated[str, typer.Option(help="'unet', 'reach-33', any timm name, or a checkpoint file.")]
 
 
@@ -106,9 +117,21 @@ def train(
     out: Out = Path("runs/model"),
     frozen: Annotated[bool, typer.Option(help="Train the decoder only.")] = False,
     size: Size = 128,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 400,
-    class_weights: Annotated[str, typer.Option(help="'none' or 'auto'.")] = "none",
-    patience: Annotated[int, typer.Option(help="Evaluations without a better one before it stops; 0 = never.")] = 0,
+    recipe: Annotated[str | None, typer.Option(help=RECIPE_HELP, rich_help_panel=RECIPE)] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(help="Such as 'ce + 0.5*dice', its default 'ce + dice'; " + LOSSES, rich_help_panel=RECIPE),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; 400 by default.", rich_help_panel=RECIPE)] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(help="'none', 'auto', 'effective', or a factor for each output: 1,5.", rich_help_panel=RECIPE),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Evaluations without a better one before it stops; 0 = never.", rich_help_panel=RECIPE),
+    ] = None,
+    devices: Annotated[int, typer.Option(help="Processes that share every batch.")] = 1,
     seed: Seed = 0,
 ) -> None:
     """Train one model; go on where an interrupted run stopped."""
@@ -123,15 +146,61 @@ def train(
         out=out,
         frozen=frozen,
         size=size,
+        recipe=recipe,
+        loss=loss,
         steps=steps,
         class_weights=class_weights,
         patience=patience,
+        devices=devices,
         seed=seed,
         progress=sys.stderr.isatty(),
     )
     at = f" at threshold {facts['threshold']:.2f}" if math.isfinite(facts["threshold"]) else ""
     typer.echo(f"IoU {facts['iou']:.3f}{at}, on images that chose nothing.")
     typer.echo(f"Model: {out}")
+
+
+@app.command()
+def compare(
+    data: Data,
+    recipes: Annotated[list[str], typer.Option(help=RECIPES_HELP)],
+    positive: Positive = "",
+    extractor: PieceOf = "unet",
+    decoder: Annotated[str, typer.Option(help="'linear', 'conv', 'unet' or 'fpn'.")] = "linear",
+    out: Out = Path("runs/compare"),
+    frozen: Annotated[bool, typer.Option(help="Train the decoder only.")] = False,
+    size: Size = 112,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of a recipe that does not say.")] = 230,
+    seeds: Annotated[int, typer.Option(help="How often each recipe is trained on each fold.")] = 3,
+    folds: Annotated[int, typer.Option(help="Parts of the data that report in turn.")] = 3,
+    limit: Annotated[int, typer.Option(help="At most so many images take part; 0 = all.")] = 600,
+    seed: Seed = 0,
+) -> None:
+    """Train recipes on the same folds and seeds; say which differences are real."""
+    ids = _ids(positive)
+    from unplateau import api
+    from unplateau.report import comparison_table
+
+    with Bar(Console(stderr=True)) as told:
+        content = api.compare(
+            data,
+            recipes,
+            positive=ids,
+            extractor=extractor,
+            decoder=decoder,
+            out=out,
+            frozen=frozen,
+            size=size,
+            steps=steps,
+            seeds=seeds,
+            folds=folds,
+            limit=limit or None,
+            seed=seed,
+            told=told,
+        )
+    console = Console()
+    console.print(comparison_table(content))
+    console.print(f"Table: {out / api.TABLE}", soft_wrap=True)
 
 
 @app.command()
@@ -188,7 +257,7 @@ def demo(out: Out = Path("runs/demo"), seed: Seed = 0) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when done, 2 with one sentence on stderr when the input or the user stopped it."""
     try:
-        code = app(args=argv, standalone_mode=False)
+        code = app(args=_one_each(sys.argv[1:] if argv is None else argv), standalone_mode=False)
     except UnplateauError as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -204,6 +273,19 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(f"The system must let files be read and written; it said{named}: {why(error)}. {AGAIN}")
     # Typer hands Ctrl-C back as the exit code that a shell would give it.
     return _stop(ends=argv is None) if code == INTERRUPTED else 0
+
+
+def _one_each(argv: list[str]) -> list[str]:
+    """The arguments with "--recipes a b" as "--recipes a --recipes b", which is what the parser can read."""
+    spread: list[str] = []
+    listing = False
+    for each in argv:
+        if each.startswith("-"):
+            listing = each == LISTED
+        elif listing and spread[-1] != LISTED:
+            spread.append(LISTED)
+        spread.append(each)
+    return spread
 
 
 def _stop(*, ends: bool) -> int:

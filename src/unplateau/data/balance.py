@@ -62,14 +62,30 @@ def class_weights(pictures: Pictures, indices: Sequence[int], mode: str | Sequen
     the pixels, so the learning rate keeps its meaning; a class that is absent gets 1. A sequence is taken as it is.
 
     Raises:
-        DataError: an unknown mode, a sequence of the wrong length or not positive, or no positive pixel to weigh.
+        DataError: an unknown mode, a sequence of the wrong length or not positive, or no positive pixel to weigh; or
+            a weight other than 1 for a class that these images do not hold.
     """
     if isinstance(mode, str):
         return _named(pictures, indices, mode)
-    weights, wanted = [float(each) for each in mode], pictures.task.outputs
-    if len(weights) != wanted or not all(math.isfinite(each) and each > 0 for each in weights):
-        raise DataError(f"The class weights must be {wanted} positive numbers, one a class, but are {weights}.")
+    weights, names = [float(each) for each in mode], pictures.task.names
+    if len(weights) != len(names) or not all(math.isfinite(each) and each > 0 for each in weights):
+        raise DataError(
+            f"The class weights must be {len(names)} positive numbers, one for each of {_listed(names)}, but are "
+            f"{weights}: change `class_weights`."
+        )
+    shares = class_shares(pictures, indices)[-len(names) :]
+    if absent := [
+        name for name, each, share in zip(names, weights, shares, strict=True) if each != 1 and not share > 0
+    ]:
+        raise DataError(
+            f"The class weights must weigh classes that the images to train on hold, but no pixel there is "
+            f"{_listed(absent)}: give it the weight 1, or add images of it."
+        )
     return torch.tensor(weights, dtype=torch.float32)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:12])) + (" ..." if len(names) > 12 else "")
 
 
 def _named(pictures: Pictures, indices: Sequence[int], mode: str) -> Tensor:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import signal
-import threading
 import time
 import warnings
 import zlib
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -30,7 +28,7 @@ from unplateau.files import write_bytes
 from unplateau.measures.thresholds import ScoreTable, best_threshold
 from unplateau.model import SegmentationModel
 from unplateau.progress import Told
-from unplateau.training.devices import keep_memory
+from unplateau.training.devices import hearing, keep_memory
 from unplateau.training.loop import finetune
 from unplateau.training.recipe import Recipe
 from unplateau.training.scoring import answers, score
@@ -101,7 +99,7 @@ def run_fits(fits: list[Fit], views: Views, folder: Path, told: Told) -> list[Fi
     outcomes = {place: kept for place, path in enumerate(paths) if (kept := load(path)) is not None}
     waiting = sorted(set(range(len(fits))) - set(outcomes), key=lambda place: -fits[place].cost)
     done = len(outcomes)
-    with _hearing(_stop), closing(_computed([(place, fits[place]) for place in waiting], views)) as computed:
+    with hearing(_stop), closing(_computed([(place, fits[place]) for place in waiting], views)) as computed:
         for place, outcome in computed:
             outcomes[place] = outcome
             save(outcome, paths[place])
@@ -219,7 +217,7 @@ def _computed(numbered: list[tuple[int, Fit]], views: Views) -> Generator[tuple[
     tasks = (delayed(_work)(place, fit, frame, *arrays[fit.view]) for place, fit in numbered)
     parallel = Parallel(n_jobs=workers(), backend="loky", return_as="generator_unordered", inner_max_num_threads=1)
     # A terminal sends Ctrl-C to all: the processes started here never hear it, the parent hears it and ends them.
-    with _hearing(signal.SIG_IGN):
+    with hearing(signal.SIG_IGN):
         outcomes: Generator[tuple[int, Fitted], None, None] = parallel(tasks)
     try:
         # Not `yield from`, which would close `outcomes` out of the reach of what is below.
@@ -241,19 +239,6 @@ def _stop(*_: object) -> None:
     """Hear Ctrl-C once: pressed again while the processes are being ended, it would leave them behind."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-@contextmanager
-def _hearing(handler: Any) -> Iterator[None]:
-    """Within it `handler` takes Ctrl-C, where that is ours to decide: in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, heard)
 
 
 def _work(

@@ -56,11 +56,19 @@ class BatchStream(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         for step in range(self.first, self.steps):
-            positions, wanted = self._positions(step), torch.full((self.batch,), IGNORE, dtype=torch.uint8)
-            if count := self._positives(step):
-                positions[-count:], wanted[-count:] = self._drawn(step, count)
-            picked = self.indices[positions]
+            picked, wanted = self._picked(step)
             yield self.pictures.images[picked], self.pictures.masks[picked], step, wanted
+
+    def names(self, step: int) -> tuple[str, ...]:
+        """The names of the images of one batch."""
+        return tuple(self.pictures.names[index] for index in self._picked(step)[0].tolist())
+
+    def _picked(self, step: int) -> tuple[Tensor, Tensor]:
+        """Which pictures (B,) a batch shows, and for which class each was drawn."""
+        positions, wanted = self._positions(step), torch.full((self.batch,), IGNORE, dtype=torch.uint8)
+        if count := self._positives(step):
+            positions[-count:], wanted[-count:] = self._drawn(step, count)
+        return self.indices[positions], wanted
 
     def _positives(self, step: int) -> int:
         """How many of step's images are drawn for a class, so that the share over all steps is the rate."""

@@ -21,10 +21,14 @@ from unplateau.measures.thresholds import Counts, ScoreTable, join
 from unplateau.model import SegmentationModel
 from unplateau.training.averaging import averaged
 from unplateau.training.batches import Batch, crops, step_generator
+from unplateau.training.gathered import gathered, part
 from unplateau.training.losses import CompoundLoss
 from unplateau.training.optimisers import adamw, one_cycle
 from unplateau.training.recipe import Recipe
 from unplateau.types import Epoch, Fold, Pictures
+
+SHOWN = 16
+"""Images of a broken batch that are named."""
 
 
 @final
@@ -46,6 +50,7 @@ class FineTuning(L.LightningModule):
         self.epochs: list[Epoch] = []
         self.best: dict[str, Tensor] = {}
         self._train_losses: list[Tensor] = []
+        self._last_batch = -1
         self._gradient_norm = math.nan
         self._validation: list[tuple[ScoreTable, Counts, float, int]] = []
 
@@ -55,12 +60,17 @@ class FineTuning(L.LightningModule):
         if self.recipe.frozen_steps:
             self._hold(number // self.recipe.accumulate < self.recipe.frozen_steps)
         images, masks = self._shown(batch)
-        logits = self.model(images.contiguous(memory_format=torch.channels_last)).logits
-        loss = self.loss(logits, masks)
+        own = part(len(images), self.global_rank, self.trainer.world_size)
+        logits = self.model(images[own].contiguous(memory_format=torch.channels_last)).logits
+        loss = self.loss(gathered(logits), masks)
         self._train_losses.append(loss.detach())
+        self._last_batch = number
+        if loss.device.type == "cpu":  # elsewhere looking at each would make the device wait
+            self._refuse_infinite()
         # Lightning scores once more before it stops: a run ends with an evaluation, whatever the interval.
         self.trainer.should_stop |= number + 1 == self.recipe.batches
-        return loss
+        # Several processes have the loss of the whole batch each, and the mean of their gradients is taken.
+        return loss * self.trainer.world_size if self.trainer.world_size > 1 else loss
 
     def _shown(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images float (B, 3, h, w) and masks (B, h, w) as the model gets them."""
@@ -115,7 +125,9 @@ class FineTuning(L.LightningModule):
         images, masks = batch
         logits = self.judged(images.float().div(255).contiguous(memory_format=torch.channels_last)).logits.float()
         loss = float(self.loss(logits, masks))
-        self._refuse_infinite(loss)
+        self._refuse_infinite()
+        if not math.isfinite(loss):
+            raise self._refusal(f"{loss} in the evaluation after step {self.trainer.global_step}", "")
         scores = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)).cpu().numpy()
         truth = masks.cpu().numpy()
         self._validation.append((score_images(scores, truth), edge_counts(scores, truth), loss, len(truth)))
@@ -132,14 +144,26 @@ class FineTuning(L.LightningModule):
         self.log("val_iou", _worth(epoch), prog_bar=True)
         self.log_dict({f"val/{name}": float(value) for name, value in _numbers(epoch).items()})
 
-    def _refuse_infinite(self, loss: float) -> None:
-        """A score made of nan would be no number at all; the training loss is looked at here too, not each step."""
-        losses = [loss, *map(float, self._train_losses)]
-        if not all(map(math.isfinite, losses)):
-            raise UnplateauError(
-                f"The loss must stay finite; it was not before step {self.trainer.global_step}. "
-                f"Lower `learning_rate` (it is {self.recipe.learning_rate}) and look for broken images."
-            )
+    def _refuse_infinite(self) -> None:
+        """Stop at the first batch since the last evaluation whose loss is no number, before anything is kept of it."""
+        losses = [float(loss) for loss in self._train_losses]
+        broken = [place for place, loss in enumerate(losses) if not math.isfinite(loss)]
+        if not broken:
+            return
+        number = self._last_batch - len(losses) + 1 + broken[0]
+        stream: Any = self.trainer.train_dataloader
+        names = stream.dataset.names(number)
+        listed = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        step = number // self.recipe.accumulate + 1
+        raise self._refusal(f"{losses[broken[0]]} at step {step}, on the images {listed}", " and look at these images")
+
+    def _refusal(self, what: str, advice: str) -> UnplateauError:
+        keeper = self.trainer.checkpoint_callback
+        kept = f" The state after step {self.epochs[-1].step} is kept." if keeper and self.epochs else ""
+        return UnplateauError(
+            f"The loss must stay finite; it was {what}.{kept} Lower `learning_rate` "
+            f"(it is {self.recipe.learning_rate}){advice}."
+        )
 
     def _epoch(self) -> Epoch:
         table = join([table for table, *_ in self._validation])

@@ -9,16 +9,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import lightning as L
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 
 from unplateau.errors import UnplateauError
-from unplateau.files import unwritten
+from unplateau.files import unwritten, write_bytes
 from unplateau.model import SegmentationModel
 from unplateau.training.batches import BatchStream, batches
 from unplateau.training.devices import accelerator, native_bf16
@@ -47,10 +51,13 @@ def finetune(
     seed: int = 0,
     folder: Path | None = None,
     progress: bool = False,
+    processes: int = 1,
 ) -> Trained:
     """Fine-tune `model` on `fold.fit`, choose its best moment on `fold.inner`.
 
     With a `folder`, the state is saved there at each evaluation and a call with the same arguments goes on from it.
+    `processes` is how many do this together, each its part of every batch, told apart by LOCAL_RANK in the environment:
+    `training.ranks` starts them.
 
     Raises:
         UnplateauError: the loss is no longer finite, the GPU is too small, or what is in `folder` cannot be read.
@@ -61,7 +68,7 @@ def finetune(
     resume = _saved(folder)
     stream.first = _steps_done(resume) * recipe.accumulate
     with _quiet(), _honest(folder):
-        trainer = _trainer(recipe, folder, progress)
+        trainer = _trainer(recipe, folder, progress, processes)
         trainer.fit(
             module,
             batches(stream),
@@ -80,7 +87,23 @@ def precision(device: str) -> Literal["bf16-mixed", "32-true"]:
     return "bf16-mixed" if native_bf16(device) else "32-true"
 
 
-def _trainer(recipe: Recipe, folder: Path | None, progress: bool) -> L.Trainer:
+@final
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a state in one stroke in its own folder. Lightning's own is moved there from the system's folder for
+    temporary files, often another disk, and a process that is killed meanwhile leaves half of it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write it.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        buffer = BytesIO()
+        torch.save(checkpoint, buffer)
+        write_bytes(Path(path), buffer.getvalue())
+
+
+def _trainer(recipe: Recipe, folder: Path | None, progress: bool, processes: int) -> L.Trainer:
     callbacks: list[Callback] = []
     if recipe.patience:
         callbacks.append(EarlyStopping("val_iou", mode="max", patience=recipe.patience))
@@ -92,7 +115,10 @@ def _trainer(recipe: Recipe, folder: Path | None, progress: bool) -> L.Trainer:
     return L.Trainer(
         max_steps=recipe.steps,
         accelerator=device,
-        devices=1,
+        devices=processes,
+        plugins=[WholeCheckpoints(), *([LightningEnvironment()] if processes > 1 else [])],
+        strategy=_together(recipe, device) if processes > 1 else "auto",
+        sync_batchnorm=processes > 1 and device == "cuda",
         precision=precision(device),
         accumulate_grad_batches=recipe.accumulate,
         val_check_interval=recipe.evaluate_every * recipe.accumulate,
@@ -110,14 +136,24 @@ def _trainer(recipe: Recipe, folder: Path | None, progress: bool) -> L.Trainer:
     )
 
 
+def _together(recipe: Recipe, device: str) -> DDPStrategy:
+    """Processes that average their gradients; while the extractor is held, some of the weights have none."""
+    return DDPStrategy(
+        process_group_backend="nccl" if device == "cuda" else "gloo", find_unused_parameters=recipe.frozen_steps > 0
+    )
+
+
 def _validation(pictures: Pictures, fold: Fold) -> Any:
     inner = torch.utils.data.TensorDataset(pictures.images[list(fold.inner)], pictures.masks[list(fold.inner)])
     return torch.utils.data.DataLoader(inner, batch_size=BATCH, num_workers=0)
 
 
 def _saved(folder: Path | None) -> Path | None:
-    path = folder / LAST if folder else None
-    return path if path is not None and path.exists() else None
+    if folder is None:
+        return None
+    for part in folder.glob(f".{LAST}.*"):  # of a process that was killed while it wrote
+        part.unlink(missing_ok=True)
+    return folder / LAST if (folder / LAST).exists() else None
 
 
 def _steps_done(checkpoint: Path | None) -> int:
@@ -156,7 +192,10 @@ def _honest(folder: Path | None) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Lightning says on every run what device it found and that in-memory loaders use no worker processes."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

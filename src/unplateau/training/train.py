@@ -18,7 +18,7 @@ from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
 from unplateau.measures.thresholds import best_threshold, counts_at, mean_iou
 from unplateau.model import SegmentationModel
-from unplateau.training.loop import finetune
+from unplateau.training.ranks import Task, finetune_in_ranks
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made, SavedModel, save_model
 from unplateau.training.scoring import score
@@ -38,11 +38,13 @@ def train_model(
     recipe: Recipe,
     seed: int,
     folder: Path,
+    devices: int = 1,
     progress: bool = False,
 ) -> dict[str, float]:
     """Train on one fold, save model and log, and say what it scores on the images that chose nothing.
 
-    A call with the same arguments on the same folder goes on where the last one stopped.
+    A call with the same arguments on the same folder goes on where the last one stopped. `devices` processes share
+    every batch.
 
     Raises:
         DataError: too few images of the positive class.
@@ -54,7 +56,7 @@ def train_model(
     model = build_pieces(extractor, decoder, pictures.task.outputs, frozen=frozen, seed=seed)
     # Another question than before must not go on from the state of the last one.
     state = folder / STATE / _mark(pictures, fold, recipe, f"{extractor} {decoder} {frozen} {seed}")
-    trained = finetune(model, pictures, fold, recipe, seed=seed, folder=state, progress=progress)
+    trained = finetune_in_ranks(Task(model, pictures, fold, recipe, seed, state, progress), devices)
     inner, report = score(trained.model, pictures, fold.inner), score(trained.model, pictures, fold.report)
     threshold = best_threshold(inner) if pictures.task.binary else float("nan")
     facts = {
