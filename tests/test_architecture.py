@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 WITHOUT_TORCH = ("types", "errors", "files", "measures", "report", "scenes", "progress", "cli")
 
 MOST_LINES, MOST_FUNCTION_LINES, MOST_MEDIAN = 400, 60, 10
-MOST_ARGUMENTS, MOST_ARGUMENTS_OF_A_VERB, MOST_NAMES = 11, 13, 15
+MOST_ARGUMENTS, MOST_ARGUMENTS_OF_A_VERB, MOST_NAMES = 11, 14, 15
 
 OPEN_ARGUMENTS = {
     "training/finetune.py:configure_gradient_clipping": "Lightning's hook, which has more arguments than it needs",
@@ -181,6 +181,7 @@ def test_a_folder_of_plain_values_never_imports_torch(folder):
         "safetensors": {"extractors/tensors.py", "training/saved.py"},
         "joblib": {"diagnosis/fits.py"},
         "jinja2": {"report/page.py"},
+        "torchvision": {"decoders/boxes.py", "extractors/squeezenet.py"},
         "typer": {"cli.py"},
     }.items(),
 )

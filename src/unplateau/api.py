@@ -12,8 +12,10 @@ from unplateau._version import VERSION
 from unplateau.data.checks import FEWEST
 from unplateau.data.folder import list_images
 from unplateau.data.grid import SMALLEST
+from unplateau.data.kinds import read_task, refuse_kind
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
+from unplateau.decoders.catalogue import first_decoder
 from unplateau.diagnosis.diagnose import RECIPE, Order, measure_all, train_all, train_given
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import draw_worst
@@ -27,12 +29,16 @@ from unplateau.training.calibrate import calibrate_model, load_ternary
 from unplateau.training.predict import predict_images
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
+from unplateau.training.tiling import Inference
 from unplateau.training.train import build_pieces, train_model
 from unplateau.types import Sample
 
 LOWEST = {"size": SMALLEST, "steps": 1, "folds": 1, "limit": FEWEST, "patience": 0, "seed": 0}
 HIGHEST_SEED = 2**30
 """Seeds are multiplied by primes to seed each step, and 64 bits must hold the product."""
+
+MIRRORED = ("horizontal",)
+"""The flips that training shows, and so those that may be asked for."""
 
 DIAGNOSIS, REPORT, CACHE = "diagnosis.json", "report.html", "fits"
 
@@ -110,9 +116,10 @@ def diagnose(
 def train(
     data: str | Path | Iterable[Sample],
     *,
+    task: str = "mask",
     positive: Sequence[int] | None = None,
     extractor: str | Path = "unet",
-    decoder: str = "linear",
+    decoder: str | None = None,
     out: str | Path = "runs/model",
     frozen: bool = False,
     size: int = 128,
@@ -126,9 +133,12 @@ def train(
     """Train one model; write it with its log to `out`, and go on where an interrupted call stopped.
 
     Args:
-        data, positive, size, seed, colours: as in `diagnose`.
+        data, positive, size, seed, colours: as in `diagnose`; what `data` must hold depends on the task.
+        task: "mask"; "multi-label", masks that may overlap, from masks/CLASS/NAME.png; "label", classes of the whole
+            image, from labels.csv (stem,label) or, without it, from the classes in each mask; "boxes", from COCO's
+            instances.json or, without it, around the connected parts of the masks.
         extractor: "unet", "reach-33", any timm name, or a checkpoint file.
-        decoder: "linear", "conv", "unet" or "fpn".
+        decoder: "linear", "conv", "unet" or "fpn" for masks, "label", "boxes"; None = the first for the task.
         out: where model, log and state go.
         frozen: train the decoder only.
         steps: optimiser steps.
@@ -137,20 +147,24 @@ def train(
         progress: show a bar.
 
     Returns:
-        `iou` on images that chose nothing, `iou_at_half`, and the `threshold` chosen on inner images.
+        Scores on images that chose nothing. Masks: `iou`, `iou_at_half`, and the `threshold` chosen on inner images;
+        `iou of CLASS` where classes may overlap. Labels: `accuracy`, `commonest` (the accuracy of always giving the
+        commonest answer), `average_precision`. Boxes: `ap50` and `map` as COCO defines them.
 
     Raises:
         DataError, PieceError, OutputError: as in `diagnose`.
     """
     _refuse_numbers({"size": size, "steps": steps, "patience": patience, "seed": seed})
     recipe = Recipe(steps=steps, class_weights=class_weights, patience=patience)
-    build_pieces(str(extractor), decoder, 1, frozen=frozen, seed=seed)
+    refuse_kind(task)
+    named = first_decoder(task) if decoder is None else decoder
+    build_pieces(str(extractor), named, 1, frozen=frozen, seed=seed, kind=task)
     folder = writable_folder(Path(out))
-    pictures = read_pictures(open_data(data, colours=colours), positive=positive, size=size, seed=seed)
+    pictures = read_task(data, task, positive=positive, size=size, seed=seed, colours=colours)
     return train_model(
         pictures,
         extractor=str(extractor),
-        decoder=decoder,
+        decoder=named,
         frozen=frozen,
         recipe=recipe,
         seed=seed,
@@ -191,28 +205,44 @@ def calibrate(
 
 
 def predict(
-    model: str | Path, images: str | Path, *, out: str | Path = "runs/masks", ternary: bool = False
+    model: str | Path,
+    images: str | Path,
+    *,
+    out: str | Path = "runs/masks",
+    ternary: bool = False,
+    tile: int = 0,
+    flips: bool = False,
 ) -> list[Path]:
-    """Write a mask for every image of a folder, with the class ids of the training masks, at the image's own size.
+    """Write what a model says of every image of a folder, in the form of the data that it was trained on.
+
+    Masks have the class ids of the training masks and the image's own size; multi-label masks are masks/CLASS/NAME.png;
+    labels are labels.csv, boxes COCO's instances.json.
 
     Args:
         model: a folder written by `train`.
         images: a folder of images, or one image.
-        out: where `masks/` and, for a binary task, `scores/` go.
+        out: where `masks/` and, for binary and multi-label masks, `scores/` go, or the table.
         ternary: also write `ternary/`, 0 not-P, 1 P, 2 unknown, by a model that `calibrate` has seen.
+        tile: answer images in overlapping tiles of so many of their pixels a side, at the scale of the training images,
+            which suits images that are larger than those; 0 = the whole image at once, at the size of the training.
+        flips: average the scores with those of the mirrored image.
 
     Returns:
-        The masks' paths.
+        The paths of the masks, or of the table.
 
     Raises:
-        PieceError: no model there, or a damaged one.
+        PieceError: no model there, a damaged one, or one that cannot be asked so.
         DataError: no images, or one that cannot be read; masks written before it stay.
         OutputError: `out` cannot be written.
     """
+    if tile < 0:
+        raise UnplateauError(f"`tile` must be at least 0; got {tile}. Give pixels, or 0 for the whole image.")
     saved = load_model(Path(model))
     found = list_images(Path(images))
     decision = load_ternary(Path(model)) if ternary else None
-    return list(predict_images(saved, found, writable_folder(Path(out)), decision))
+    inference = Inference(tile=(tile, tile) if tile else None, flips=MIRRORED if flips else ())
+    asked = inference if tile or flips else None
+    return list(predict_images(saved, found, writable_folder(Path(out)), decision, asked))
 
 
 def report(diagnosis: str | Path, *, out: str | Path | None = None) -> Path:

@@ -16,8 +16,8 @@ from unplateau.errors import DataError
 from unplateau.types import IGNORE, Pictures, Size
 
 Batch = tuple[Tensor, Tensor, int, Tensor]
-"""Images uint8 (B, 3, H, W), masks uint8 (B, H, W), the number of the batch, and uint8 (B,) the class that each was
-drawn to hold; 255 where it was not drawn for any."""
+"""Images uint8 (B, 3, H, W), masks uint8 (B, H, W) or what else is true of them, the number of the batch, and uint8
+(B,) the class that each was drawn to hold; 255 where it was not drawn for any."""
 
 
 @final
@@ -60,7 +60,7 @@ class BatchStream(IterableDataset[Batch]):
             if count := self._positives(step):
                 positions[-count:], wanted[-count:] = self._drawn(step, count)
             picked = self.indices[positions]
-            yield self.pictures.images[picked], self.pictures.masks[picked], step, wanted
+            yield self.pictures.images[picked], self.pictures.truth[picked], step, wanted
 
     def _positives(self, step: int) -> int:
         """How many of step's images are drawn for a class, so that the share over all steps is the rate."""
@@ -93,10 +93,10 @@ def batches(stream: BatchStream) -> DataLoader[Batch]:
 
 
 def in_order(pictures: Pictures, indices: tuple[int, ...], batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The pictures of `indices` in that order, `batch` at a time."""
+    """The pictures of `indices` in that order with what is true of them, `batch` at a time."""
     for start in range(0, len(indices), batch):
         picked = list(indices[start : start + batch])
-        yield pictures.images[picked], pictures.masks[picked]
+        yield pictures.images[picked], pictures.truth[picked]
 
 
 def crops(

@@ -111,7 +111,7 @@ def _trainer(recipe: Recipe, folder: Path | None, progress: bool) -> L.Trainer:
 
 
 def _validation(pictures: Pictures, fold: Fold) -> Any:
-    inner = torch.utils.data.TensorDataset(pictures.images[list(fold.inner)], pictures.masks[list(fold.inner)])
+    inner = torch.utils.data.TensorDataset(pictures.images[list(fold.inner)], pictures.truth[list(fold.inner)])
     return torch.utils.data.DataLoader(inner, batch_size=BATCH, num_workers=0)
 
 
