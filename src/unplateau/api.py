@@ -22,6 +22,7 @@ from unplateau.diagnosis.examples import draw_worst
 from unplateau.diagnosis.given import load_given
 from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor
+from unplateau.extractors.teachers import loaded_by
 from unplateau.files import writable_folder, write_json
 from unplateau.progress import Told
 from unplateau.report import write_report
@@ -171,6 +172,16 @@ def train(
         folder=folder,
         progress=progress,
     )
+
+
+def loaded(extractor: str | Path) -> str:
+    """What a teacher's checkpoint gives the extractor "timm/NAME@FILE", in one line; "" for any other extractor.
+
+    Raises:
+        PieceError: the file does not fit the network.
+    """
+    found = loaded_by(str(extractor))
+    return f"{extractor}: {found}." if found else ""
 
 
 def calibrate(

@@ -100,6 +100,8 @@ def train(
     ids = _ids(positive)
     from unplateau import api
 
+    if said := api.loaded(extractor):
+        typer.echo(said)
     facts = api.train(
         data,
         task=task,

@@ -56,7 +56,7 @@ def predict_images(
     if saved.task.kind in WRITERS:
         if inference is not None:
             raise PieceError(
-                f"`tile` and `flips` are for masks, and the model answers {saved.task.kind}: leave them out."
+                f"`tile` and `flips` are for masks, and the model's task is {saved.task.kind!r}: leave them out."
             )
         yield from WRITERS[saved.task.kind](saved, images, folder)
         return

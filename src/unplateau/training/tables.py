@@ -47,8 +47,9 @@ def write_labels(saved: SavedModel, images: list[Path], folder: Path) -> Iterato
             scored.append([path.stem, *(f"{score:.6f}" for score in scores)])
     finally:
         # Also when an image cannot be read: what was answered before it stays.
-        write_bytes(folder / LABELS, _table(["stem", "label"], said))
-        write_bytes(folder / LABEL_SCORES, _table(["stem", *saved.task.names], scored))
+        if scored:
+            write_bytes(folder / LABELS, _table(["stem", "label"], said))
+            write_bytes(folder / LABEL_SCORES, _table(["stem", *saved.task.names], scored))
     yield from (folder / LABELS, folder / LABEL_SCORES)
 
 
@@ -63,9 +64,9 @@ def write_boxes(saved: SavedModel, images: list[Path], folder: Path) -> Iterator
             for each in _boxes(saved, image):
                 annotations.append({"id": len(annotations) + 1, "image_id": len(listed), **each})
     finally:
-        ids = _categories(saved)
-        categories = [{"id": each, "name": name} for each, name in zip(ids, saved.task.names, strict=True)]
-        write_json(folder / INSTANCES, {"images": listed, "annotations": annotations, "categories": categories})
+        if listed:
+            categories = [dict(zip(("id", "name"), each, strict=True)) for each in _categories(saved)]
+            write_json(folder / INSTANCES, {"images": listed, "annotations": annotations, "categories": categories})
     yield folder / INSTANCES
 
 
@@ -104,7 +105,7 @@ def _boxes(saved: SavedModel, image: NDArray[np.uint8]) -> list[dict[str, Any]]:
     start = np.array([place_of.left, place_of.top] * 2)
     edges = (found.boxes.cpu().numpy() - start) / np.array([place_of.width, place_of.height] * 2) * sides
     edges = edges.clip(0, sides)
-    ids = _categories(saved)
+    ids = [each for each, _ in _categories(saved)]
     return [
         _annotation(ids[int(index)], box, float(score))
         for index, box, score in zip(found.classes.tolist(), edges, found.scores.tolist(), strict=True)
@@ -112,8 +113,9 @@ def _boxes(saved: SavedModel, image: NDArray[np.uint8]) -> list[dict[str, Any]]:
     ]
 
 
-def _categories(saved: SavedModel) -> tuple[int, ...]:
-    return saved.task.positive[:1] or saved.task.classes
+def _categories(saved: SavedModel) -> list[tuple[int, str]]:
+    """Id and name of each class; of a positive class of several ids, the first."""
+    return list(zip(saved.task.positive[:1] or saved.task.classes, saved.task.names, strict=True))
 
 
 def _annotation(category: int, box: NDArray[np.float64], score: float) -> dict[str, Any]:
