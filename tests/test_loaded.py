@@ -53,19 +53,19 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(ending, tmp_path, m
 
 
 def test_what_was_loaded_is_said_before_the_training(tmp_path, capsys):
-    path = teacher(tmp_path / "teacher.ckpt", lacking="model.norm.bias")
+    path = teacher(tmp_path / "teacher.ckpt", lacking="model.blocks.0.norm1.bias")
     data = write_pairs(tmp_path / "data")
-    with pytest.warns(UserWarning, match="lacks 'model.norm.bias'"):
+    with pytest.warns(UserWarning, match="lacks 'model.blocks.0.norm1.bias'"):
         found = loaded_by(f"timm/test_vit@{path}")
     assert found is not None
-    assert found.missing == ("model.norm.bias",)
+    assert found.missing == ("model.blocks.0.norm1.bias",)
     small = ("--size", "48", "--steps", "1", "--out", str(tmp_path / "out"))
-    with pytest.warns(UserWarning, match="lacks 'model.norm.bias'"):
+    with pytest.warns(UserWarning, match="lacks 'model.blocks.0.norm1.bias'"):
         assert main(["train", str(data), "--extractor", f"timm/test_vit@{path}", *small]) == 0
     said = capsys.readouterr().out.splitlines()
     total = len(found.matched) + 1
     assert said[0].startswith(f"timm/test_vit@{path}: layout {found.layout}, teacher branch: {total - 1} of {total}")
-    assert "1 ('model.norm.bias') missing, none unexpected" in said[0]
+    assert "1 ('model.blocks.0.norm1.bias') missing, none unexpected" in said[0]
     assert said[1].startswith("IoU ")
 
 
