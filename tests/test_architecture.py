@@ -185,6 +185,7 @@ def test_a_folder_of_plain_values_never_imports_torch(folder):
         "safetensors": {"extractors/tensors.py", "training/saved.py"},
         "joblib": {"diagnosis/fits.py", "training/ranks.py"},
         "jinja2": {"report/page.py"},
+        "torchvision": {"decoders/boxes.py", "extractors/squeezenet.py"},
         "typer": {"cli.py"},
     }.items(),
 )

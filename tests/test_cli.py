@@ -26,7 +26,7 @@ from unplateau.types import Sample
 PYTHON_ONLY = {"told", "colours", "progress", "console"}
 """Arguments that only a program can give: functions, mappings, and what the command line decides by itself."""
 
-SAME_AS_NONE: dict[str, object] = {"positive": "", "extractor": "", "limit": 0}
+SAME_AS_NONE: dict[str, object] = {"positive": "", "decoder": "", "extractor": "", "limit": 0}
 """What stands on the command line for None."""
 
 VERBS = {
@@ -184,9 +184,12 @@ def test_any_iterable_of_samples_is_data(kind, folder, model, tmp_path):
 def test_every_argument_of_train_arrives(folder, tmp_path, monkeypatch):
     seen: dict[str, Any] = {}
     monkeypatch.setattr(api, "train", lambda *_, **given: seen.update(given) or {"iou": 0.5, "threshold": 0.5})
-    given = "--positive 3,4 --extractor e --decoder d --out o --frozen --size 1 --steps 2 --class-weights auto"
+    given = (
+        "--task boxes --positive 3,4 --extractor e --decoder d --out o --frozen --size 1 --steps 2 --class-weights auto"
+    )
     assert main(["train", str(folder), *given.split(), "--patience", "3", "--seed", "4"]) == 0
     assert seen == {
+        "task": "boxes",
         "positive": [3, 4],
         "extractor": "e",
         "decoder": "d",

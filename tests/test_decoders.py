@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unplateau.decoders.catalogue import DECODERS, build_decoder
+from unplateau.decoders.boxes import FINEST, BoxDecoder
+from unplateau.decoders.catalogue import BY_KIND, DECODERS, build_decoder, first_decoder
 from unplateau.decoders.conv import ConvDecoder
 from unplateau.decoders.grids import upsample
 from unplateau.errors import PieceError
-from unplateau.types import Characteristics, Level
+from unplateau.types import Candidates, Characteristics, Level
+
+WHOLE = [(kind, name) for kind in ("label", "boxes") for name in BY_KIND[kind]]
+"""Decoders whose answers are not of pixels."""
 
 PYRAMIDS: dict[str, tuple[Level, ...]] = {
     "from stride 1": (Level(4, 1), Level(6, 2), Level(8, 4), Level(8, 8)),
@@ -130,3 +134,89 @@ def test_upsampling_to_the_same_grid_changes_nothing():
 def test_wrong_orders_are_refused_in_one_sentence(build, says):
     with pytest.raises(PieceError, match=says):
         build()
+
+
+# ---- labels and boxes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pyramid", PYRAMIDS)
+@pytest.mark.parametrize(("kind", "name"), WHOLE)
+def test_labels_and_boxes_are_told_from_any_levels_and_every_part_gets_its_gradient(kind, name, pyramid):
+    reads = PYRAMIDS[pyramid]
+    torch.manual_seed(0)
+    decoder = build_decoder(name, reads, 3, kind)
+    assert (decoder.reads, decoder.outputs, decoder.gives) == (reads, 3, kind)
+    given, size = characteristics(reads, size_for(reads)), size_for(reads)
+    said = decoder(given, size)
+    assert tuple(said.logits.shape) == ((2, 3) if kind == "label" else (2, sum(said.counts), 3))
+    boxes = torch.tensor([[1.0, 4.0, 6.0, size[1] * 0.8, size[0] * 0.7]]).expand(2, 1, 5)
+    loss = said.logits.square().mean() if kind == "label" else decoder.loss(said, boxes)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(each.grad is not None for each in decoder.parameters())
+    assert all(maps.grad is not None and maps.grad.abs().sum() > 0 for maps in given.levels)
+
+
+@pytest.mark.parametrize(("kind", "name"), WHOLE)
+def test_labels_and_boxes_are_the_same_twice_in_eval_mode_and_wild_scales_do_not_matter(kind, name):
+    reads = PYRAMIDS["from stride 4"]
+    torch.manual_seed(0)
+    decoder = build_decoder(name, reads, 2, kind).eval()
+    given = characteristics(reads, (64, 96))
+    assert torch.equal(decoder(given, (64, 96)).logits, decoder(given, (64, 96)).logits)
+    wild = characteristics(reads, (64, 96), scale=1000.0)
+    assert torch.allclose(decoder.train()(given, (64, 96)).logits, decoder(wild, (64, 96)).logits, atol=1e-2)
+
+
+@pytest.mark.parametrize("pyramid", PYRAMIDS)
+def test_the_cells_of_a_box_decoder_cover_the_image_at_no_finer_stride_than_its_finest(pyramid):
+    reads, size = PYRAMIDS[pyramid], size_for(PYRAMIDS[pyramid])
+    said = build_decoder("boxes", reads, 1, "boxes")(characteristics(reads, size), size)
+    for cells in said.cells.split(said.counts):
+        left, top, right, bottom = cells.unbind(1)
+        assert (float(left.min()), float(top.min())) == (0, 0)
+        assert (float(right.max()), float(bottom.max())) == (size[1], size[0])
+        assert float(((right - left) * (bottom - top)).sum()) == size[0] * size[1]
+        assert float((right - left).min()) >= min(FINEST, 14)
+
+
+def test_boxes_that_are_certain_are_found_where_they_are():
+    """Candidates written by hand: a cell that is sure of a thing 8 pixels around its middle, and its neighbour less."""
+    reads = (Level(4, 4),)
+    decoder = build_decoder("boxes", reads, 2, "boxes").eval()
+    assert isinstance(decoder, BoxDecoder)
+    said = decoder(characteristics(reads, (32, 32)), (32, 32))
+    logits, edges, centred = torch.full((1, 64, 2), -9.0), torch.full((1, 64, 4), 2.0), torch.full((1, 64, 1), 9.0)
+    logits[0, 3 * 8 + 4, 1], logits[0, 3 * 8 + 5, 1] = 9.0, 2.0
+    (found,) = decoder.found(Candidates(logits, edges, centred, said.cells, said.counts), (32, 32))
+    assert found.classes.tolist()[0] == 1
+    assert found.boxes[0].tolist() == [10, 6, 26, 22]
+    assert float(found.scores[0]) > 0.99
+    assert (found.scores.diff() <= 0).all()
+
+
+def test_an_image_without_boxes_has_a_loss_and_teaches_that_nothing_is_there():
+    reads = (Level(4, 4),)
+    torch.manual_seed(0)
+    decoder = build_decoder("boxes", reads, 1, "boxes")
+    given = characteristics(reads, (32, 32))
+    nothing = torch.full((2, 1, 5), -1.0)
+    loss = decoder.loss(decoder(given, (32, 32)), nothing)
+    loss.backward()
+    assert torch.isfinite(loss)
+    bias = decoder.net.head.classification_head.cls_logits.bias
+    assert float(bias.grad.sum()) > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "says"),
+    [
+        ("label", "unet", "A decoder for the task 'label' must be one of label; got 'unet'"),
+        ("boxes", "label", "A decoder for the task 'boxes' must be one of boxes; got 'label'"),
+        ("multi-label", "boxes", "A decoder must be one of linear, conv, unet, fpn; got 'boxes'"),
+    ],
+)
+def test_a_decoder_answers_the_tasks_of_its_kind_alone(kind, name, says):
+    with pytest.raises(PieceError, match=says):
+        build_decoder(name, PYRAMIDS["from stride 2"], 1, kind)
+    assert first_decoder(kind) in BY_KIND[kind]

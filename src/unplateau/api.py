@@ -13,8 +13,10 @@ from unplateau._version import VERSION
 from unplateau.data.checks import FEWEST
 from unplateau.data.folder import list_images
 from unplateau.data.grid import SMALLEST
+from unplateau.data.kinds import read_task, refuse_kind
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
+from unplateau.decoders.catalogue import first_decoder
 from unplateau.diagnosis.comparison import Contest, comparison_document, run_contest
 from unplateau.diagnosis.diagnose import RECIPE, Order, measure_all, train_all, train_given
 from unplateau.diagnosis.document import document
@@ -24,6 +26,7 @@ from unplateau.diagnosis.operating_point import variance_explained
 from unplateau.diagnosis.predictions import Saved, answers_given
 from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor
+from unplateau.extractors.teachers import loaded_by
 from unplateau.files import plain, writable_folder, write_json
 from unplateau.measures.curves import ADVICE, read_curve
 from unplateau.progress import Told
@@ -35,6 +38,7 @@ from unplateau.training.predict import predict_images
 from unplateau.training.recipe import Recipe
 from unplateau.training.recipes import read_recipe, recipe_name
 from unplateau.training.saved import load_model
+from unplateau.training.tiling import Inference
 from unplateau.training.train import LOG, build_pieces, save_log, train_model
 from unplateau.types import Sample
 
@@ -53,6 +57,9 @@ HIGHEST_SEED = 2**30
 
 SIZE = 112
 """Long side in pixels of the grid that a diagnosis trains on, where none is asked for."""
+
+MIRRORED = ("horizontal",)
+"""The flips that training shows, and so those that may be asked for."""
 
 DIAGNOSIS, REPORT, CACHE = "diagnosis.json", "report.html", "fits"
 COMPARISON, TABLE = "compare.json", "compare.md"
@@ -194,9 +201,10 @@ def curve(
 def train(
     data: str | Path | Iterable[Sample],
     *,
+    task: str = "mask",
     positive: Sequence[int] | None = None,
     extractor: str | Path = "unet",
-    decoder: str = "linear",
+    decoder: str | None = None,
     out: str | Path = "runs/model",
     frozen: bool = False,
     size: int = 128,
@@ -213,9 +221,12 @@ def train(
     """Train one model; write it with its log to `out`, and go on where an interrupted call stopped.
 
     Args:
-        data, positive, size, seed, colours: as in `diagnose`.
+        data, positive, size, seed, colours: as in `diagnose`; what `data` must hold depends on the task.
+        task: "mask"; "multi-label", masks that may overlap, from masks/CLASS/NAME.png; "label", classes of the whole
+            image, from labels.csv (stem,label) or, without it, from the classes in each mask; "boxes", from COCO's
+            instances.json or, without it, around the connected parts of the masks.
         extractor: "unet", "reach-33", any timm name, or a checkpoint file.
-        decoder: "linear", "conv", "unet" or "fpn".
+        decoder: "linear", "conv", "unet" or "fpn" for masks, "label", "boxes"; None = the first for the task.
         out: where model, log and state go.
         frozen: train the decoder only.
         recipe: a file of TOML or JSON whose keys are the fields of `Recipe`, or such fields as words:
@@ -231,7 +242,9 @@ def train(
         progress: show a bar.
 
     Returns:
-        `iou` on images that chose nothing, `iou_at_half`, and the `threshold` chosen on inner images.
+        Scores on images that chose nothing. Masks: `iou`, `iou_at_half`, and the `threshold` chosen on inner images;
+        `iou of CLASS` where classes may overlap. Labels: `accuracy`, `commonest` (the accuracy of always giving the
+        commonest answer), `average_precision`. Boxes: `ap50` and `map` as COCO defines them.
 
     Raises:
         UnplateauError: a recipe that does not exist or makes no sense, or a loss that is no number any more.
@@ -240,13 +253,15 @@ def train(
     _refuse_numbers({"size": size, "steps": steps, "patience": patience, "devices": devices, "seed": seed})
     said = {"loss": loss, "steps": steps, "class_weights": class_weights, "patience": patience}
     _ordered(recipe, said)  # whatever is wrong with it is said before any image is read
-    build_pieces(str(extractor), decoder, 1, frozen=frozen, seed=seed)
+    refuse_kind(task)
+    named = first_decoder(task) if decoder is None else decoder
+    build_pieces(str(extractor), named, 1, frozen=frozen, seed=seed, kind=task)
     folder = writable_folder(Path(out))
-    pictures = read_pictures(open_data(data, colours=colours), positive=positive, size=size, seed=seed)
+    pictures = read_task(data, task, positive=positive, size=size, seed=seed, colours=colours)
     return train_model(
         pictures,
         extractor=str(extractor),
-        decoder=decoder,
+        decoder=named,
         frozen=frozen,
         recipe=_ordered(recipe, said, suited(pictures)),
         seed=seed,
@@ -310,6 +325,16 @@ def compare(
     return content
 
 
+def loaded(extractor: str | Path) -> str:
+    """What a teacher's checkpoint gives the extractor "timm/NAME@FILE", in one line; "" for any other extractor.
+
+    Raises:
+        PieceError: the file does not fit the network.
+    """
+    found = loaded_by(str(extractor))
+    return f"{extractor}: {found}." if found else ""
+
+
 def calibrate(
     model: str | Path,
     data: str | Path | Iterable[Sample],
@@ -342,28 +367,44 @@ def calibrate(
 
 
 def predict(
-    model: str | Path, images: str | Path, *, out: str | Path = "runs/masks", ternary: bool = False
+    model: str | Path,
+    images: str | Path,
+    *,
+    out: str | Path = "runs/masks",
+    ternary: bool = False,
+    tile: int = 0,
+    flips: bool = False,
 ) -> list[Path]:
-    """Write a mask for every image of a folder, with the class ids of the training masks, at the image's own size.
+    """Write what a model says of every image of a folder, in the form of the data that it was trained on.
+
+    Masks have the class ids of the training masks and the image's own size; multi-label masks are masks/CLASS/NAME.png;
+    labels are labels.csv, boxes COCO's instances.json.
 
     Args:
         model: a folder written by `train`.
         images: a folder of images, or one image.
-        out: where `masks/` and, for a binary task, `scores/` go.
+        out: where `masks/` and, for binary and multi-label masks, `scores/` go, or the table.
         ternary: also write `ternary/`, 0 not-P, 1 P, 2 unknown, by a model that `calibrate` has seen.
+        tile: answer images in overlapping tiles of so many of their pixels a side, at the scale of the training images,
+            which suits images that are larger than those; 0 = the whole image at once, at the size of the training.
+        flips: average the scores with those of the mirrored image.
 
     Returns:
-        The masks' paths.
+        The paths of the masks, or of the table.
 
     Raises:
-        PieceError: no model there, or a damaged one.
+        PieceError: no model there, a damaged one, or one that cannot be asked so.
         DataError: no images, or one that cannot be read; masks written before it stay.
         OutputError: `out` cannot be written.
     """
+    if tile < 0:
+        raise UnplateauError(f"`tile` must be at least 0; got {tile}. Give pixels, or 0 for the whole image.")
     saved = load_model(Path(model))
     found = list_images(Path(images))
     decision = load_ternary(Path(model)) if ternary else None
-    return list(predict_images(saved, found, writable_folder(Path(out)), decision))
+    inference = Inference(tile=(tile, tile) if tile else None, flips=MIRRORED if flips else ())
+    asked = inference if tile or flips else None
+    return list(predict_images(saved, found, writable_folder(Path(out)), decision, asked))
 
 
 def report(diagnosis: str | Path, *, out: str | Path | None = None) -> Path:

@@ -29,6 +29,15 @@ LISTED = "--recipes"
 AGAIN = "What is finished is kept: run the same command again to go on from there."
 INTERRUPTED = 128 + signal.SIGINT
 
+SAID = {
+    "accuracy": "accuracy {:.3f}",
+    "commonest": "{:.3f} for always the commonest answer",
+    "average_precision": "average precision {:.3f}",
+    "ap50": "AP50 {:.3f}",
+    "map": "mAP {:.3f}",
+}
+"""How the scores of a training are said, besides those of masks."""
+
 Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/, optionally groups.csv.")]
 Positive = Annotated[str, typer.Option(help="Class ids that make the positive class, such as 8 or 3,4.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
@@ -111,9 +120,10 @@ def curve(
 @app.command()
 def train(
     data: Data,
+    task: Annotated[str, typer.Option(help="'mask', 'multi-label', 'label' or 'boxes'.")] = "mask",
     positive: Positive = "",
     extractor: PieceOf = "unet",
-    decoder: Annotated[str, typer.Option(help="'linear', 'conv', 'unet' or 'fpn'.")] = "linear",
+    decoder: Annotated[str, typer.Option(help="For masks 'linear', 'conv', 'unet' or 'fpn'.")] = "",
     out: Out = Path("runs/model"),
     frozen: Annotated[bool, typer.Option(help="Train the decoder only.")] = False,
     size: Size = 128,
@@ -138,11 +148,14 @@ def train(
     ids = _ids(positive)
     from unplateau import api
 
+    if said := api.loaded(extractor):
+        typer.echo(said)
     facts = api.train(
         data,
+        task=task,
         positive=ids,
         extractor=extractor,
-        decoder=decoder,
+        decoder=decoder or None,
         out=out,
         frozen=frozen,
         size=size,
@@ -155,8 +168,7 @@ def train(
         seed=seed,
         progress=sys.stderr.isatty(),
     )
-    at = f" at threshold {facts['threshold']:.2f}" if math.isfinite(facts["threshold"]) else ""
-    typer.echo(f"IoU {facts['iou']:.3f}{at}, on images that chose nothing.")
+    typer.echo(f"{_scored(facts)}, on images that chose nothing.")
     typer.echo(f"Model: {out}")
 
 
@@ -227,12 +239,17 @@ def predict(
     images: Annotated[Path, typer.Argument(help="Folder of images, or one image.")],
     out: Out = Path("runs/masks"),
     ternary: Annotated[bool, typer.Option(help="Also write not-P, P, unknown as 0, 1, 2; needs calibrate.")] = False,
+    tile: Annotated[
+        int, typer.Option(help="Answer in tiles of so many pixels, at the training's scale; 0 = whole.")
+    ] = 0,
+    flips: Annotated[bool, typer.Option(help="Average with the mirrored image.")] = False,
 ) -> None:
-    """Write a mask for every image."""
+    """Write a mask for every image, or its label or boxes."""
     from unplateau import api
 
-    masks = api.predict(model, images, out=out, ternary=ternary)
-    typer.echo(f"{len(masks)} masks: {out}")
+    written = api.predict(model, images, out=out, ternary=ternary, tile=tile, flips=flips)
+    what = "masks" if written[0].suffix == ".png" else " and ".join(path.name for path in written)
+    typer.echo(f"{len(written)} masks: {out}" if what == "masks" else f"{what}: {out}")
 
 
 @app.command()
@@ -298,6 +315,14 @@ def _stop(*, ends: bool) -> int:
 def _refuse(sentence: str) -> int:
     sys.stderr.write(f"{sentence}\n")
     return 2
+
+
+def _scored(facts: dict[str, float]) -> str:
+    """What a training scored, in words."""
+    at = f" at threshold {facts['threshold']:.2f}" if math.isfinite(facts.get("threshold", math.nan)) else ""
+    said = {"iou": f"IoU {{:.3f}}{at}", **SAID}
+    said |= {name: f"{name.removeprefix('iou ')} {{:.3f}}" for name in facts if name.startswith("iou of ")}
+    return ", ".join(words.format(facts[name]) for name, words in said.items() if name in facts)
 
 
 def _ids(listed: str) -> list[int] | None:

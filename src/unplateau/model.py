@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from unplateau.decoders.base import AbstractDecoder
 from unplateau.errors import PieceError
 from unplateau.extractors.base import AbstractExtractor
-from unplateau.types import Level, Prediction
+from unplateau.types import Candidates, Level, Prediction
 
 
 @final
@@ -35,12 +35,14 @@ class SegmentationModel(nn.Module):
         self.extractor = extractor
         self.decoder = decoder
 
-    def forward(self, images: Tensor) -> Prediction:
-        """Images (B, 3, H, W) to logits (B, outputs, H, W)."""
+    def forward(self, images: Tensor) -> Prediction | Candidates:
+        """Images (B, 3, H, W) to what the decoder gives; logits (B, outputs, H, W) of a mask decoder."""
         height, width = images.shape[-2:]
         padded = pad_to(images, stride=max(level.stride for level in self.extractor.gives))
         characteristics = self.extractor(padded)
-        prediction = self.decoder(characteristics, (padded.shape[-2], padded.shape[-1]))
+        prediction: Prediction | Candidates = self.decoder(characteristics, (padded.shape[-2], padded.shape[-1]))
+        if self.decoder.gives != "mask":
+            return prediction
         return Prediction(prediction.logits[..., :height, :width])
 
 

@@ -39,28 +39,42 @@ class Sample:
     split: str = ""
 
 
+KINDS = ("mask", "multi-label", "label", "boxes")
+"""What a model may be asked for: a class of each pixel, classes of each pixel that may overlap, classes of the whole
+image, or boxes around things."""
+
+
 @dataclass(frozen=True)
 class Task:
-    """What is to be segmented.
+    """What is to be found, in the form that `kind` names, one of `KINDS`.
 
-    Binary when `positive` is given: every class id in it is the positive class, all else negative, and a model
-    gives one logit. Multi-class when `positive` is empty: `classes` are the ids found in the masks, and a model
-    gives one logit for each. `names` are what the report calls the scored classes.
+    When `positive` is given, every class id in it is the positive class, all else negative, and a model gives one
+    logit; a mask is then binary. When it is empty, `classes` are the ids found in the data, and a model gives one
+    logit for each. `names` are what the report calls the scored classes. `exclusive` says that exactly one class
+    holds, so that the scores are a softmax; otherwise each holds or not by itself, and has a sigmoid of its own.
     """
 
     positive: tuple[int, ...]
     classes: tuple[int, ...]
     names: tuple[str, ...]
+    kind: str = "mask"
+    exclusive: bool = True
+
+    def __repr__(self) -> str:
+        """As it was before `kind` existed, for masks: what is kept on disk by this text stays valid."""
+        text = f"positive={self.positive!r}, classes={self.classes!r}, names={self.names!r}"
+        more = "" if self.kind == "mask" else f", kind={self.kind!r}, exclusive={self.exclusive!r}"
+        return f"Task({text}{more})"
 
     @property
     def binary(self) -> bool:
-        """Whether a model of this task gives a single logit."""
-        return bool(self.positive)
+        """Whether it is a mask of one class and the rest."""
+        return self.kind == "mask" and bool(self.positive)
 
     @property
     def outputs(self) -> int:
-        """Logits a model gives a pixel: 1 when binary, else one a class."""
-        return 1 if self.binary else len(self.classes)
+        """Logits a model gives a pixel, an image or a candidate box: 1 for a positive class, else one a class."""
+        return 1 if self.positive else len(self.classes)
 
 
 @dataclass(frozen=True)
@@ -68,8 +82,13 @@ class Pictures:
     """A data set at its working size, in memory.
 
     `images` uint8 (N, 3, H, W), RGB 0..255. `masks` uint8 (N, H, W): 0/1 for a binary task, else the index of the
-    class in `task.classes`; 255 = not counted (also where an image was padded). `splits` holds "train", "val",
-    "test" or "" for each image. `native` is the median height and width of the images as they came.
+    class in `task.classes`; 255 = not counted (also where an image was padded). For multi-label masks it is
+    (N, C, H, W), 0/1/255 for each class. `splits` holds "train", "val", "test" or "" for each image. `native` is the
+    median height and width of the images as they came.
+
+    Tasks without masks have (N, 0, 0) there, and `targets` instead. For image labels uint8 (N, C): 1 where the image
+    has the class, 0 where not, 255 = not known. For boxes float (N, M, 5): the index of the class, then left, top,
+    right and bottom edge in pixels of the working grid; rows of class -1 fill up to the M boxes of the fullest image.
     """
 
     task: Task
@@ -80,6 +99,12 @@ class Pictures:
     splits: tuple[str, ...]
     native: Size
     warnings: tuple[str, ...] = ()
+    targets: Tensor | None = None
+
+    @property
+    def truth(self) -> Tensor:
+        """What a model is to answer: the targets where there are any, else the masks."""
+        return self.masks if self.targets is None else self.targets
 
     def __len__(self) -> int:
         return len(self.names)
@@ -120,9 +145,28 @@ class Characteristics:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a mask decoder hands back: logits (B, outputs, H, W), before sigmoid (binary) or softmax."""
+    """What a decoder hands back, before sigmoid or softmax.
+
+    `logits` are (B, outputs, H, W) of a mask decoder and (B, outputs) of a label decoder.
+    """
 
     logits: Tensor
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a box decoder hands back: A places in the image, each of which may be the middle of a thing.
+
+    `logits` (B, A, outputs), before sigmoid; `edges` (B, A, 4), how far left, top, right and bottom of the thing lie,
+    in cells; `centred` (B, A, 1), logit of how near the place is to its middle; `cells` (A, 4), left, top, right and
+    bottom of the cell around each place in pixels; `counts`, how many places each level of the pyramid has.
+    """
+
+    logits: Tensor
+    edges: Tensor
+    centred: Tensor
+    cells: Tensor
+    counts: tuple[int, ...]
 
 
 # ---- measurements --------------------------------------------------------------------------------------------

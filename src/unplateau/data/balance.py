@@ -18,11 +18,25 @@ WEIGHTINGS = ("none", "auto", "effective")
 
 
 def class_areas(pictures: Pictures) -> NDArray[np.int64]:
-    """Counted pixels of each class in each image, int64 (N, C); C = 2, negative and positive, when binary."""
+    """Counted pixels of each class in each image, int64 (N, C); C = 2, negative and positive, when binary.
+
+    Of image labels whether the image has the class, 0 or 1; of boxes how many.
+    """
+    if pictures.task.kind != "mask":
+        return _held(pictures)
     classes = 2 if pictures.task.binary else len(pictures.task.classes)
     flat = pictures.masks.flatten(1).numpy()
     counts = (np.bincount(row, minlength=256)[:classes] for row in flat)
     return np.array(list(counts), dtype=np.int64).reshape(len(flat), classes)
+
+
+def _held(pictures: Pictures) -> NDArray[np.int64]:
+    """How much of each class an image holds, int64 (N, C), where it does not hold one class a pixel."""
+    truth = pictures.truth
+    if pictures.task.kind == "boxes":
+        classes = torch.arange(pictures.task.outputs)
+        return (truth[:, :, :1] == classes).sum(1).numpy()
+    return (truth == 1).flatten(2).sum(2).numpy() if truth.ndim == 4 else (truth == 1).long().numpy()
 
 
 def class_shares(pictures: Pictures, indices: Sequence[int]) -> NDArray[np.float64]:
@@ -94,6 +108,8 @@ def _named(pictures: Pictures, indices: Sequence[int], mode: str) -> Tensor:
         raise DataError(f"The class weights must be {known} or a sequence of numbers, but are {mode!r}.")
     if mode == "none":
         return torch.ones(pictures.task.outputs)
+    if not pictures.task.exclusive:
+        return _each(pictures, indices, mode)
     shares = class_shares(pictures, indices)
     if pictures.task.binary and not shares[1] > 0:
         raise DataError("The class weights need positive pixels, but the images chosen hold none: choose others.")
@@ -101,6 +117,18 @@ def _named(pictures: Pictures, indices: Sequence[int], mode: str) -> Tensor:
         odds = math.sqrt(shares[0] / shares[1]) if mode == "auto" else np.divide(*_effective(shares))
         return torch.tensor([odds if shares[0] else 1.0], dtype=torch.float32)
     return _averaging_one(np.sqrt(shares) if mode == "auto" else _effective(shares), shares)
+
+
+def _each(pictures: Pictures, indices: Sequence[int], mode: str) -> Tensor:
+    """Factor (C,) of each class's positives where each holds or not by itself; 1 for a class that nothing has."""
+    truth = pictures.truth[list(indices)].transpose(0, 1).flatten(1)
+    counts = np.array([[int((row == value).sum()) for value in (0, 1)] for row in truth])
+    weights = np.ones(len(counts))
+    for place, (no, yes) in enumerate(counts):
+        if no and yes:
+            shares = np.array([no, yes]) / (no + yes)
+            weights[place] = math.sqrt(no / yes) if mode == "auto" else float(np.divide(*_effective(shares)))
+    return torch.from_numpy(weights).float()
 
 
 def _effective(shares: NDArray[np.float64]) -> NDArray[np.float64]:

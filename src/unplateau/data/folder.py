@@ -59,16 +59,28 @@ def some(names: Iterable[str], most: int = 3) -> str:
 # ---- pairs ---------------------------------------------------------------------------------------------------
 
 
-def find_pairs(folder: Path) -> tuple[Pair, ...]:
-    """The pairs of `folder`, ordered by stem.
+def find_pairs(folder: Path, masks: str = "masks") -> tuple[Pair, ...]:
+    """The pairs of `folder`, ordered by stem; its masks are in the subfolder `masks`.
 
     Raises:
         DataError: the folder or a subfolder is missing or empty, two files share a stem, or a file has no partner.
     """
     _refuse_no_folder(folder)
-    images, masks = (_by_stem(folder, name) for name in ("images", "masks"))
-    _refuse_unpaired(folder, images, masks)
-    return tuple(Pair(stem, images[stem], masks[stem]) for stem in sorted(images))
+    images, found = (_by_stem(folder, name) for name in ("images", masks))
+    _refuse_unpaired(folder, images, found)
+    return tuple(Pair(stem, images[stem], found[stem]) for stem in sorted(images))
+
+
+def find_images(folder: Path) -> dict[str, Path]:
+    """The files of `folder`/images by stem, where what is true of them is not one mask each.
+
+    Raises:
+        DataError: the folder or images/ is missing or empty, or two files share a stem.
+    """
+    _refuse_no_folder(folder)
+    if not (folder / "images").is_dir():
+        raise DataError(f"{folder} must hold the subfolder images/, but has none: give the folder above the images.")
+    return _by_stem(folder, "images")
 
 
 def _refuse_no_folder(folder: Path) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +11,13 @@ from numpy.typing import NDArray
 
 from unplateau.data.checks import Scan, encoding_warnings, refuse_damaged, refuse_other_size, refuse_too_few, scan_mask
 from unplateau.data.grid import Box, fit_image, fit_mask, native_size, place, working_grid
+from unplateau.data.parallel import in_parallel
 from unplateau.data.sources import AbstractSource
 from unplateau.data.splits import leaking_groups
 from unplateau.data.tasks import find_task, task_table
+from unplateau.data.truths import AbstractTruth
 from unplateau.errors import DataError
 from unplateau.types import IGNORE, Pictures, Size, Task
-
-_T = TypeVar("_T")
 
 _FINER = 2
 """A JPEG is decoded at no less than this many pixels a grid pixel and side, so that the resize does the smoothing."""
@@ -58,7 +55,7 @@ def read_pictures(
     """
     refuse_too_few(len(source), "The number of images")
     kept = choose(source, limit, seed)
-    natives = _in_parallel(source.size, kept)
+    natives = in_parallel(source.size, kept)
     grid = working_grid(natives, size)
     read = _read(source, kept, natives, grid)
     files = tuple(source.mask_file(index) for index in kept)
@@ -75,6 +72,41 @@ def read_pictures(
         splits=tuple(source.splits[index] for index in kept),
         native=native_size(natives),
         warnings=encoding_warnings(read.scans, files, source.class_names) + _padding_warning(read),
+    )
+    return _with_leaks(pictures)
+
+
+def read_targets(source: AbstractSource, truth: AbstractTruth, *, size: int = 128) -> Pictures:
+    """The images of `source` at their working size, with what is true of each: a task of another kind than a mask.
+
+    Raises:
+        DataError: fewer than 8 images, a file that cannot be read, or nothing to be found at this size.
+    """
+    refuse_too_few(len(source), "The number of images")
+    everything = range(len(source))
+    natives = in_parallel(source.size, everything)
+    grid = working_grid(natives, size)
+    images = np.zeros((len(source), 3, *grid), dtype=np.uint8)
+
+    def work(row: int) -> NDArray[np.generic]:
+        box = place(natives[row], grid)
+        inside = (slice(box.top, box.top + box.height), slice(box.left, box.left + box.width))
+        images[(row, slice(None), *inside)] = fit_image(
+            source.image(row, coarse=(_FINER * box.height, _FINER * box.width)), box
+        )
+        return truth.on_grid(row, natives[row], box, grid)
+
+    masks, targets, warnings = truth.packed(in_parallel(work, everything))
+    pictures = Pictures(
+        task=truth.task,
+        images=torch.from_numpy(images),
+        masks=torch.from_numpy(masks),
+        names=source.names,
+        groups=source.groups,
+        splits=source.splits,
+        native=native_size(natives),
+        warnings=(*truth.warnings, *warnings),
+        targets=None if targets is None else torch.from_numpy(targets),
     )
     return _with_leaks(pictures)
 
@@ -106,15 +138,6 @@ def _ranked(members: list[int], generator: np.random.Generator) -> list[tuple[bo
 # ---- reading -------------------------------------------------------------------------------------------------
 
 
-def _in_parallel(work: Callable[[int], _T], indices: Sequence[int]) -> list[_T]:
-    """`work` on each index, on a thread a core; the first error in order is raised.
-
-    Threads suffice: image codecs and numpy let go of the interpreter, and arrays need not be copied between processes.
-    """
-    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
-        return list(pool.map(work, indices))
-
-
 def _read(source: AbstractSource, kept: Sequence[int], natives: Sequence[Size], grid: Size) -> _Read:
     images = np.zeros((len(kept), 3, *grid), dtype=np.uint8)
     masks = np.full((len(kept), *grid), IGNORE, dtype=np.uint8)
@@ -128,7 +151,7 @@ def _read(source: AbstractSource, kept: Sequence[int], natives: Sequence[Size], 
         masks[(row, *inside)] = mask
         return scan
 
-    scans = tuple(_in_parallel(work, range(len(kept))))
+    scans = tuple(in_parallel(work, range(len(kept))))
     return _Read(images, masks, sum((box.height, box.width) != grid for box in boxes), scans)
 
 
@@ -156,7 +179,7 @@ def _ids(
     if len(kept) == len(source) or not (found <= {0, IGNORE} or set(positive or ()) - found):
         return found
     others = sorted(set(range(len(source))) - set(kept))
-    return found.union(*_in_parallel(lambda index: np.unique(source.mask(index)).tolist(), others))
+    return found.union(*in_parallel(lambda index: np.unique(source.mask(index)).tolist(), others))
 
 
 def _refuse_vanished(masks: NDArray[np.uint8], task: Task, scans: Sequence[Scan], size: int) -> None:

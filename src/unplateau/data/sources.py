@@ -15,6 +15,7 @@ from unplateau.data.checks import refuse_other_size
 from unplateau.data.decode import read_image, read_mask, read_size, white_level, whole_ids
 from unplateau.data.folder import (
     Colours,
+    find_images,
     find_pairs,
     known_splits,
     read_class_names,
@@ -67,14 +68,14 @@ class AbstractSource(ABC):
 
 @final
 class FolderSource(AbstractSource):
-    """The pairs of a folder; its layout is that of `unplateau.data.folder`.
+    """The pairs of a folder; its layout is that of `unplateau.data.folder`. `masks` is the subfolder of its masks.
 
     Raises:
         DataError: the layout breaks a rule.
     """
 
-    def __init__(self, folder: Path, colours: Colours | None = None) -> None:
-        self._pairs = find_pairs(folder)
+    def __init__(self, folder: Path, colours: Colours | None = None, masks: str = "masks") -> None:
+        self._pairs = find_pairs(folder, masks)
         self._colours = read_colours(folder) if colours is None else colours
         self.names = tuple(pair.stem for pair in self._pairs)
         self.groups, self.splits = read_groups(folder, self.names)
@@ -99,6 +100,47 @@ class FolderSource(AbstractSource):
     @cached_property
     def _white(self) -> int:
         return white_level(pair.image for pair in self._pairs)
+
+
+@final
+class ImageFolder(AbstractSource):
+    """The images of a folder whose truth is not one mask for each: labels, boxes, or a mask for each class.
+
+    Raises:
+        DataError: the layout breaks a rule.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        files = find_images(folder)
+        self.folder = folder
+        self.names = tuple(sorted(files))
+        self._files = tuple(files[name] for name in self.names)
+        self.groups, self.splits = read_groups(folder, self.names)
+        self.class_names = read_class_names(folder)
+
+    def size(self, index: int) -> Size:
+        """See `AbstractSource`; reads the header."""
+        return read_size(self._files[index])
+
+    def image(self, index: int, coarse: Size | None = None) -> NDArray[np.uint8]:
+        """See `AbstractSource`."""
+        return read_image(self._files[index], lambda: self._white, coarse)
+
+    def mask(self, index: int) -> NDArray[np.uint8]:
+        """There is none.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(f"{self._files[index]} must have a mask for this, but has none: ask for another task.")
+
+    def mask_file(self, index: int) -> str:
+        """The path of the image."""
+        return str(self._files[index])
+
+    @cached_property
+    def _white(self) -> int:
+        return white_level(self._files)
 
 
 @final

@@ -33,6 +33,9 @@ class Augmentation:
     colour: float = 0.025
 
 
+KEPT = 0.3
+"""Share of its area that a box must keep at the border to be one still."""
+
 STANDARD = Augmentation()
 """What served well on photographs, streets and planted scenes alike."""
 
@@ -49,6 +52,8 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     """Images float (B, 3, H, W), 0..1, and masks uint8 (B, H, W), changed alike; (B, 3, h, w) and (B, h, w).
 
+    Masks of classes that may overlap are (B, C, H, W), and (B, C, h, w) afterwards.
+
     `crop` gives windows of that height and width at random places, at the resolution of the whole. Beyond the border
     the image repeats its edge and the mask is 255. The generator is on the CPU and always gives the same count of
     numbers, so a seed means the same images on every device.
@@ -63,16 +68,50 @@ def augment(
     draws = torch.rand(len(images), 10, generator=generator).to(images.device)
     if augmentation == NONE:
         return _windows(images, masks, draws, size)
-    grid = _grid(draws, augmentation, size, (height, width))
+    grid = _grid(_theta(draws, augmentation, size, (height, width)), size)
     images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     # Zeros lie beyond the border, so 255 is made zero for the way.
-    shifted = masks.float()[:, None] - IGNORE
+    shifted = (masks if masks.ndim == 4 else masks[:, None]).float() - IGNORE
     shifted = F.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return _recolour(images, draws, augmentation), (shifted[:, 0] + IGNORE).round().to(torch.uint8)
+    moved = (shifted + IGNORE).round().to(torch.uint8)
+    return _recolour(images, draws, augmentation), moved if masks.ndim == 4 else moved[:, 0]
 
 
-def _grid(draws_BR: Tensor, augmentation: Augmentation, size: Size, whole: Size) -> Tensor:
-    """Where each output pixel looks, (B, h, w, 2), in units in which the image spans -1..1."""
+def augment_boxes(
+    images: Tensor, boxes_BM5: Tensor, augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Images as in `augment`, and boxes (class, then left, top, right and bottom in pixels) moved with them.
+
+    A box is cut at the border; one that loses most of itself there becomes class -1, which is none.
+    """
+    height, width = images.shape[-2:]
+    draws = torch.rand(len(images), 10, generator=generator).to(images.device)
+    if augmentation == NONE:
+        return images, boxes_BM5
+    theta = _theta(draws, augmentation, (height, width), (height, width))
+    grid = _grid(theta, (height, width))
+    images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return _recolour(images, draws, augmentation), _moved(boxes_BM5, theta, (height, width))
+
+
+def _moved(boxes_BM5: Tensor, theta: Tensor, size: Size) -> Tensor:
+    """The boxes where a window `theta` onto the image shows them, (B, M, 5)."""
+    sides = boxes_BM5.new_tensor([size[1], size[0]])
+    looks, middle = torch.stack([theta[:, 0, 0], theta[:, 1, 1]], 1)[:, None, None], theta[:, None, None, :, 2]
+    corners = boxes_BM5[..., 1:].unflatten(-1, (2, 2))
+    # The window looks at `looks` * place + `middle`, both in -1..1, so a thing is seen where that equals its place.
+    seen = ((2 * corners / sides - 1 - middle) / looks + 1) / 2 * sides
+    first, last = seen.amin(-2), seen.amax(-2)
+    zero = torch.zeros_like(sides)
+    cut_first, cut_last = (torch.minimum(torch.maximum(each, zero), sides) for each in (first, last))
+    kept = (cut_last - cut_first).prod(-1) / (last - first).prod(-1).clamp(min=1e-6)
+    lost = (kept < KEPT) | ((cut_last - cut_first).amin(-1) < 1)
+    classes = boxes_BM5[..., :1].masked_fill(lost[..., None], -1)
+    return torch.cat([classes, cut_first, cut_last], dim=-1)
+
+
+def _theta(draws_BR: Tensor, augmentation: Augmentation, size: Size, whole: Size) -> Tensor:
+    """Where the output looks, as a matrix (B, 2, 3), in units in which the image spans -1..1."""
     low, high = augmentation.scale
     scale = low + (high - low) * draws_BR[:, 0]
     stretch = torch.exp(augmentation.aspect * _both_ways(draws_BR[:, 1]) / 2)
@@ -83,7 +122,12 @@ def _grid(draws_BR: Tensor, augmentation: Augmentation, size: Size, whole: Size)
     # The window stays inside the image, or, if it is larger, the image inside the window.
     theta[:, 0, 2] = _both_ways(draws_BR[:, 3]) * (1 - seen_x).abs()
     theta[:, 1, 2] = _both_ways(draws_BR[:, 4]) * (1 - seen_y).abs()
-    return F.affine_grid(theta, [len(draws_BR), 1, *size], align_corners=False)
+    return theta
+
+
+def _grid(theta: Tensor, size: Size) -> Tensor:
+    """Where each output pixel looks, (B, h, w, 2), in units in which the image spans -1..1."""
+    return F.affine_grid(theta, [len(theta), 1, *size], align_corners=False)
 
 
 def _recolour(images: Tensor, draws_BR: Tensor, augmentation: Augmentation) -> Tensor:
@@ -111,4 +155,8 @@ def _windows(images: Tensor, masks: Tensor, draws_BR: Tensor, size: Size) -> tup
     columns_B1w = (left[:, None] + torch.arange(size[1], device=images.device))[:, None, :]
     batch_B11 = torch.arange(len(images), device=images.device)[:, None, None]
     cut_BhwC = images.permute(0, 2, 3, 1)[batch_B11, rows_Bh1, columns_B1w]
-    return cut_BhwC.permute(0, 3, 1, 2), masks[batch_B11, rows_Bh1, columns_B1w]
+    if masks.ndim == 4:
+        cut_masks = masks.permute(0, 2, 3, 1)[batch_B11, rows_Bh1, columns_B1w].permute(0, 3, 1, 2)
+    else:
+        cut_masks = masks[batch_B11, rows_Bh1, columns_B1w]
+    return cut_BhwC.permute(0, 3, 1, 2), cut_masks

@@ -1,1 +1,1 @@
-"""f: Characteristics -> mask. Linear, light convolutional, U-Net and FPN."""
+"""f: Characteristics -> mask, image label or boxes."""

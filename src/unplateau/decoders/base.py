@@ -1,4 +1,4 @@
-"""The decoder f: Characteristics -> mask."""
+"""The decoder f: Characteristics -> what is asked for."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
-from unplateau.types import Characteristics, Level, Prediction, Size
+from unplateau.types import Candidates, Characteristics, Level, Prediction, Size
 
 
 class AbstractDecoder(nn.Module, ABC):
-    """Feature maps go in, logits at the size of the image come out."""
+    """Feature maps go in, logits come out: of each pixel, of the image, or of each candidate box."""
+
+    gives: str = "mask"
+    """What its logits are about: "mask", "label" or "boxes"."""
 
     reads: tuple[Level, ...]
     """Channels and stride of each feature map it was built for, finest first."""
 
     outputs: int
-    """Logits a pixel: 1 when binary, else one a class."""
+    """Logits a pixel, image or box: 1 when binary, else one a class."""
 
     @abstractmethod
-    def forward(self, characteristics: Characteristics, size: Size) -> Prediction:
-        """Characteristics to logits (B, outputs, H, W) at `size` = (H, W) in pixels."""
+    def forward(self, characteristics: Characteristics, size: Size) -> Prediction | Candidates:
+        """Characteristics to logits; a mask decoder's are (B, outputs, H, W) at `size` = (H, W) in pixels."""

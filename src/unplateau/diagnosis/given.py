@@ -34,9 +34,14 @@ def load_given(folder: Path) -> Given:
     """The model in a folder that `train` wrote.
 
     Raises:
-        PieceError: no model there, a damaged one, or one that does not say how it was trained.
+        PieceError: no model there, a damaged one, one of another task than masks, or one that does not say how.
     """
     saved = load_model(folder)
+    if saved.task.kind != "mask":
+        raise PieceError(
+            f"A diagnosis is of masks with one class a pixel; the model in {str(folder)!r} answers "
+            f"{saved.task.kind!r}. Give a model of masks."
+        )
     if saved.made is None:
         raise PieceError(f"`model` must say how it was trained; {str(folder)!r} does not. Train it again.")
     return Given(saved, saved.made, read_log(folder / LOG))

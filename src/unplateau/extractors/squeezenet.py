@@ -71,7 +71,7 @@ def squeezenet(weights: Path | None = None, *, preprocessing: str = "caffe") -> 
 
 
 def _features() -> nn.Sequential:
-    from torchvision.models import squeezenet1_1  # type: ignore[import-untyped]
+    from torchvision.models import squeezenet1_1
 
     features: nn.Sequential = squeezenet1_1(weights=None).features
     for layer in features:

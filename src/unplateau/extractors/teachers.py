@@ -62,6 +62,17 @@ class Loaded:
     resized: Grid | None
     preprocessing: str
 
+    def __str__(self) -> str:
+        """What a user wants to know of it, in one line."""
+        branch = f", {self.branch} branch" if self.branch else ""
+        grid = f", position embeddings resized from {self.resized[0]} x {self.resized[1]}" if self.resized else ""
+        total = len(self.matched) + len(self.missing)
+        return (
+            f"layout {self.layout}{branch}: {len(self.matched)} of {total} tensors matched ({self.share:.1%} of the "
+            f"values), {_count(self.missing)} missing, {_count(self.unexpected)} unexpected{grid}; images normalised "
+            f"as {self.preprocessing} does"
+        )
+
 
 @dataclass(frozen=True)
 class Spelling:
@@ -113,8 +124,8 @@ def load_teacher(
 ) -> tuple[AbstractExtractor, Loaded]:
     """The extractor of a teacher's weights, and how they fitted.
 
-    `path` is a .safetensors file, or a .pt or .pth of tensors, in a layout of DINO, DINOv2, iBOT, MAE, MoCo v3,
-    lightly, timm, torchvision or transformers. `architecture` is the network in timm's words. Where the file holds a
+    `path` is a file of tensors with one of `SUFFIXES`, in a layout of DINO, DINOv2, iBOT, MAE, MoCo v3, lightly, timm,
+    torchvision or transformers. `architecture` is the network in timm's words. Where the file holds a
     student and its moving average, `branch` says which; a single copy is taken whatever it is called, unless the
     student was asked for and only the teacher is there. `levels`, `preprocessing` and `heads` may stand in the
     architecture instead. Without `preprocessing`, a name with a tag of timm ("vit_small_patch16_224.dino") gets that
@@ -146,6 +157,18 @@ def load_teacher(
     loaded = _fill(extractor, chosen, file, deeper=asked.levels is None)
     dressed = _dressed(extractor, spelling, pretrained=True)
     return dressed, replace(loaded, preprocessing="imagenet" if _sees_imagenet(dressed) else "timm")
+
+
+def loaded_by(name: str) -> Loaded | None:
+    """How the file in a name such as "timm/NAME@FILE" fits, or None where the name has none.
+
+    Raises:
+        PieceError: as in `load_teacher`.
+    """
+    spelling = Spelling.of(name) if name.startswith(TIMM) else None
+    if spelling is None or spelling.file is None:
+        return None
+    return load_teacher(spelling.file, spelling.architecture, preprocessing=spelling.preprocessing)[1]
 
 
 def from_spelling(name: str, *, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
@@ -347,6 +370,10 @@ def _belongs(name: str, known: set[str], *, whole: bool) -> bool:
     return bool(numbers) or name.startswith(
         ("cls.token", "reg.token", "dist.token", "pos.embed", "norm.pre", "patch.embed")
     )
+
+
+def _count(names: tuple[str, ...]) -> str:
+    return f"{len(names)} ({_some(names)})" if names else "none"
 
 
 def _some(names: tuple[str, ...]) -> str:

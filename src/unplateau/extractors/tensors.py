@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unplateau.errors import PieceError
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 """File names that are read as checkpoints."""
 
 COUNTER = "num_batches_tracked"
@@ -61,7 +61,7 @@ class Match:
 
 
 def read_tensors(path: Path) -> TensorFile:
-    """The tensors of a .safetensors, .pt or .pth file, on the CPU.
+    """The tensors of a file that ends in one of `SUFFIXES`, on the CPU; none is allowed to run code.
 
     Raises:
         PieceError: nothing is there, the name ends otherwise, the file is damaged or text, or it holds no tensors.

@@ -20,12 +20,13 @@ from unplateau.measures.thresholds import (
 from unplateau.types import IGNORE, Epoch
 
 
-def epoch_of(table: ScoreTable, edges: Counts, step: int = 0) -> Epoch:
+def epoch_of(table: ScoreTable, edges: Counts, step: int = 0, *, overlapping: bool = False) -> Epoch:
     """What scores and boundary bands (N, C, 3) of the held-out images say; losses, rate and gradient are nan.
 
-    The tables of several images may have been added to one: every number pools the pixels of all.
+    The tables of several images may have been added to one: every number pools the pixels of all. A threshold decides
+    one class, or classes that may overlap.
     """
-    threshold = best_threshold(table) if table.argmax.shape[1] == 1 else math.nan
+    threshold = best_threshold(table) if overlapping or table.argmax.shape[1] == 1 else math.nan
     half = table.argmax
     return Epoch(
         step=step,

@@ -19,6 +19,15 @@ def score_images(scores: NDArray[np.floating], masks: NDArray[np.uint8]) -> Scor
     return ScoreTable(np.stack([table for table, _ in tables]), np.stack([counts for _, counts in tables]))
 
 
+def score_layers(scores: NDArray[np.floating], masks: NDArray[np.uint8]) -> ScoreTable:
+    """Table of score maps (N, C, H, W) against masks (N, C, H, W) of 0/1/255: each class is binary by itself."""
+    tables = [score_images(scores[:, [place]], masks[:, place]) for place in range(masks.shape[1])]
+    return ScoreTable(
+        np.concatenate([table.histograms for table in tables], axis=1),
+        np.concatenate([table.argmax for table in tables], axis=1),
+    )
+
+
 def _score_image(scores: NDArray[np.floating], mask: NDArray[np.uint8]) -> tuple[NDArray[np.int64], Counts]:
     classes = len(scores)
     counted = mask != IGNORE

@@ -16,8 +16,8 @@ from unplateau.errors import DataError
 from unplateau.types import IGNORE, Pictures, Size
 
 Batch = tuple[Tensor, Tensor, int, Tensor]
-"""Images uint8 (B, 3, H, W), masks uint8 (B, H, W), the number of the batch, and uint8 (B,) the class that each was
-drawn to hold; 255 where it was not drawn for any."""
+"""Images uint8 (B, 3, H, W), masks uint8 (B, H, W) or what else is true of them, the number of the batch, and uint8
+(B,) the class that each was drawn to hold; 255 where it was not drawn for any."""
 
 
 @final
@@ -57,7 +57,7 @@ class BatchStream(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         for step in range(self.first, self.steps):
             picked, wanted = self._picked(step)
-            yield self.pictures.images[picked], self.pictures.masks[picked], step, wanted
+            yield self.pictures.images[picked], self.pictures.truth[picked], step, wanted
 
     def names(self, step: int) -> tuple[str, ...]:
         """The names of the images of one batch."""
@@ -101,10 +101,10 @@ def batches(stream: BatchStream) -> DataLoader[Batch]:
 
 
 def in_order(pictures: Pictures, indices: tuple[int, ...], batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The pictures of `indices` in that order, `batch` at a time."""
+    """The pictures of `indices` in that order with what is true of them, `batch` at a time."""
     for start in range(0, len(indices), batch):
         picked = list(indices[start : start + batch])
-        yield pictures.images[picked], pictures.masks[picked]
+        yield pictures.images[picked], pictures.truth[picked]
 
 
 def crops(

@@ -31,7 +31,7 @@ def calibrate_model(
     on those same images.
 
     Raises:
-        PieceError: the model is multi-class or does not say how it was trained.
+        PieceError: the model is not of binary masks or does not say how it was trained.
         UnplateauError: too few images or groups for these tolerances; it says how many are missing.
         OutputError: `folder` cannot be written.
     """

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any, final
+from typing import Any, cast, final
 
 import lightning as L
 import numpy as np
@@ -13,19 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unplateau.data.balance import class_weights
-from unplateau.data.transforms import augment
 from unplateau.errors import UnplateauError
-from unplateau.measures.epochs import edge_counts, epoch_of
-from unplateau.measures.scoring import score_images
-from unplateau.measures.thresholds import Counts, ScoreTable, join
 from unplateau.model import SegmentationModel
 from unplateau.training.averaging import averaged
 from unplateau.training.batches import Batch, crops, step_generator
-from unplateau.training.gathered import gathered, part
-from unplateau.training.losses import CompoundLoss
+from unplateau.training.gathered import part, whole
+from unplateau.training.objectives import objective, shrink_masks
 from unplateau.training.optimisers import adamw, one_cycle
 from unplateau.training.recipe import Recipe
-from unplateau.types import Epoch, Fold, Pictures
+from unplateau.types import Epoch, Fold, Pictures, Size
 
 SHOWN = 16
 """Images of a broken batch that are named."""
@@ -44,7 +39,8 @@ class FineTuning(L.LightningModule):
         self.recipe = recipe
         self.seed_number = seed
         weights = class_weights(pictures, fold.fit, recipe.class_weights)
-        self.loss = CompoundLoss(pictures.task.outputs, weights, recipe.loss, recipe.hard_pixels)
+        self.objective = objective(pictures.task, weights, recipe)
+        self.loss = self.objective.module
         self.averaged = averaged(model, recipe.ema) if recipe.ema else None
         self._held = [weight for weight in model.extractor.parameters() if weight.requires_grad]
         self.epochs: list[Epoch] = []
@@ -52,17 +48,17 @@ class FineTuning(L.LightningModule):
         self._train_losses: list[Tensor] = []
         self._last_batch = -1
         self._gradient_norm = math.nan
-        self._validation: list[tuple[ScoreTable, Counts, float, int]] = []
+        self._validation: list[tuple[Any, float, int]] = []
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Loss of one batch: half size in the first part of training, augmented, compound loss."""
         number = batch[2]
         if self.recipe.frozen_steps:
             self._hold(number // self.recipe.accumulate < self.recipe.frozen_steps)
-        images, masks = self._shown(batch)
+        images, truth = self._shown(batch)
         own = part(len(images), self.global_rank, self.trainer.world_size)
-        logits = self.model(images[own].contiguous(memory_format=torch.channels_last)).logits
-        loss = self.loss(gathered(logits), masks)
+        answer = self.model(images[own].contiguous(memory_format=torch.channels_last))
+        loss = self.objective.loss(self.model.decoder, whole(answer), truth)
         self._train_losses.append(loss.detach())
         self._last_batch = number
         if loss.device.type == "cpu":  # elsewhere looking at each would make the device wait
@@ -73,15 +69,16 @@ class FineTuning(L.LightningModule):
         return loss * self.trainer.world_size if self.trainer.world_size > 1 else loss
 
     def _shown(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images float (B, 3, h, w) and masks (B, h, w) as the model gets them."""
-        images_u8, masks, number, wanted = batch
+        """Images float (B, 3, h, w) and what is true of them, masks (B, h, w) or else, as the model gets them."""
+        images_u8, truth, number, wanted = batch
         images, recipe = images_u8.float().div(255), self.recipe
         if number // recipe.accumulate < recipe.half_size * recipe.steps:
-            images, masks = halve(images, masks)
-        generator, crop = step_generator(self.seed_number, number), self._crop(masks)
+            before, images = _size(images), shrink(images)
+            truth = self.objective.halved(truth, before, _size(images))
+        generator, crop = step_generator(self.seed_number, number), self._crop(_size(images))
         if recipe.positive_rate and crop:
-            return crops(images, masks, wanted, recipe.augmentation, generator, crop)
-        return augment(images, masks, recipe.augmentation, generator, crop)
+            return crops(images, truth, wanted, recipe.augmentation, generator, crop)
+        return self.objective.changed(images, truth, recipe.augmentation, generator, crop)
 
     def _hold(self, still: bool) -> None:
         """Keep the extractor as it is, its batch statistics too, or let it go."""
@@ -100,14 +97,14 @@ class FineTuning(L.LightningModule):
             weight.requires_grad_(True)
 
     @property
-    def judged(self) -> nn.Module:
+    def judged(self) -> SegmentationModel:
         """What is evaluated and kept: the average of the weights where there is one."""
-        return self.model if self.averaged is None else self.averaged.module
+        return self.model if self.averaged is None else cast(SegmentationModel, self.averaged.module)
 
-    def _crop(self, masks: Tensor) -> tuple[int, int] | None:
+    def _crop(self, size: Size) -> Size | None:
         if self.recipe.crop is None:
             return None
-        return min(self.recipe.crop[0], masks.shape[-2]), min(self.recipe.crop[1], masks.shape[-1])
+        return min(self.recipe.crop[0], size[0]), min(self.recipe.crop[1], size[1])
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip the norm of the gradient and remember what it was."""
@@ -122,15 +119,14 @@ class FineTuning(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Add a batch's counts; no probability map outlives its batch."""
-        images, masks = batch
-        logits = self.judged(images.float().div(255).contiguous(memory_format=torch.channels_last)).logits.float()
-        loss = float(self.loss(logits, masks))
+        images, truth = batch
+        answer = self.judged(images.float().div(255).contiguous(memory_format=torch.channels_last))
+        loss = float(self.objective.loss(self.judged.decoder, answer, truth))
         self._refuse_infinite()
         if not math.isfinite(loss):
             raise self._refusal(f"{loss} in the evaluation after step {self.trainer.global_step}", "")
-        scores = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)).cpu().numpy()
-        truth = masks.cpu().numpy()
-        self._validation.append((score_images(scores, truth), edge_counts(scores, truth), loss, len(truth)))
+        tally = self.objective.tally(self.judged.decoder, answer, truth, _size(images))
+        self._validation.append((tally, loss, len(truth)))
 
     def on_validation_epoch_end(self) -> None:
         """Turn the counts into an `Epoch`; keep the weights if none before scored better."""
@@ -166,16 +162,15 @@ class FineTuning(L.LightningModule):
         )
 
     def _epoch(self) -> Epoch:
-        table = join([table for table, *_ in self._validation])
-        edges = np.concatenate([edge for _, edge, *_ in self._validation])
         images = [count for *_, count in self._validation]
         losses = self._train_losses
-        return replace(
-            epoch_of(table, edges, int(self.trainer.global_step)),
+        return Epoch(
+            step=int(self.trainer.global_step),
             train_loss=float(torch.stack(losses).mean()) if losses else math.nan,
-            val_loss=float(np.average([loss for _, _, loss, _ in self._validation], weights=images)),
+            val_loss=float(np.average([loss for _, loss, _ in self._validation], weights=images)),
             learning_rate=float(self.optimizers().param_groups[0]["lr"]),
             gradient_norm=self._gradient_norm,
+            **self.objective.measures([tally for tally, *_ in self._validation]),
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -191,15 +186,26 @@ class FineTuning(L.LightningModule):
 
 def halve(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Images and masks at half the side, rounded down to a multiple of 8 pixels, at least 16."""
-    sides = [max(16, side // 16 * 8) for side in images.shape[-2:]]
-    smaller = F.interpolate(images, size=sides, mode="area")
-    nearest = F.interpolate(masks[:, None].float(), size=sides, mode="nearest-exact")[:, 0]
-    return smaller, nearest.to(masks.dtype)
+    smaller = shrink(images)
+    return smaller, shrink_masks(masks, _size(smaller))
+
+
+def shrink(images: Tensor) -> Tensor:
+    """Images (B, C, H, W) at half the side, rounded down to a multiple of 8 pixels, at least 16."""
+    return F.interpolate(images, size=[max(16, side // 16 * 8) for side in images.shape[-2:]], mode="area")
+
+
+def _size(images: Tensor) -> Size:
+    return images.shape[-2], images.shape[-1]
 
 
 def _worth(epoch: Epoch) -> float:
-    """What "better" means: IoU at the best threshold, so that a wobbling operating point chooses nothing."""
-    return epoch.best_iou if math.isfinite(epoch.best_iou) else -1.0
+    """What "better" means: IoU at the best threshold, so that a wobbling operating point chooses nothing.
+
+    Without masks there is no IoU, and average precision, which has no threshold either, stands for it.
+    """
+    worth = epoch.best_iou if math.isfinite(epoch.best_iou) else epoch.average_precision
+    return worth if math.isfinite(worth) else -1.0
 
 
 def _numbers(epoch: Epoch) -> dict[str, float]:

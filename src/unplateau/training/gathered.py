@@ -11,6 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from unplateau.errors import PieceError
+from unplateau.types import Prediction
+
 
 def part(batch: int, rank: int, processes: int) -> slice:
     """Which images of a batch belong to the process `rank` of so many."""
@@ -30,6 +33,19 @@ def gathered(logits: Tensor) -> Tensor:
     dist.all_gather(parts, own.detach())
     parts[dist.get_rank()] = own
     return torch.cat(parts)
+
+
+def whole(answer: Any) -> Any:
+    """The answer to the whole batch from each process' part; in one process as it is.
+
+    Raises:
+        PieceError: several processes, and an answer that is no map or row of logits.
+    """
+    if not _several():
+        return answer
+    if not isinstance(answer, Prediction):
+        raise PieceError("`devices` must be 1 for boxes, whose loss takes one process; got more. Leave it out.")
+    return Prediction(gathered(answer.logits))
 
 
 @final

@@ -144,7 +144,7 @@ def _together(recipe: Recipe, device: str) -> DDPStrategy:
 
 
 def _validation(pictures: Pictures, fold: Fold) -> Any:
-    inner = torch.utils.data.TensorDataset(pictures.images[list(fold.inner)], pictures.masks[list(fold.inner)])
+    inner = torch.utils.data.TensorDataset(pictures.images[list(fold.inner)], pictures.truth[list(fold.inner)])
     return torch.utils.data.DataLoader(inner, batch_size=BATCH, num_workers=0)
 
 

@@ -41,7 +41,13 @@ class CompoundLoss(nn.Module):
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Scalar loss."""
-        answer = Answer(logits.float(), masks, self.class_weights, self.hard_pixels)
+        return self._of(Answer(logits.float(), masks, self.class_weights, self.hard_pixels))
+
+    def of_class(self, place: int, logits: Tensor, masks: Tensor) -> Tensor:
+        """Scalar loss of one class by itself: logits (B, 1, H, W) and masks (B, H, W) of 0/1/255."""
+        return self._of(Answer(logits.float(), masks, self.class_weights[place : place + 1], self.hard_pixels))
+
+    def _of(self, answer: Answer) -> Tensor:
         return reduce(add, [weight * TERMS[name](answer) for name, weight in self.weights.items()])
 
 

@@ -26,9 +26,10 @@ WEIGHTS, FACTS = "model.safetensors", "model.json"
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model with its task, the grid it was trained on, and the threshold of a binary task (nan otherwise).
+    """A model with its task, the grid it was trained on, and the threshold of binary and multi-label masks (else nan).
 
-    `made` says how it was trained, None when the file does not; `reported` is the IoU it was said to have.
+    `made` says how it was trained, None when the file does not; `reported` is the IoU it was said to have. `native` is
+    the size of the images that the grid stood for, None when the file does not say.
     """
 
     model: SegmentationModel
@@ -38,6 +39,7 @@ class SavedModel:
     threshold: float
     made: Made | None = None
     reported: float = math.nan
+    native: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def save_model(saved: SavedModel, folder: Path, facts: dict[str, Any]) -> None:
         "decoder": saved.decoder,
         "task": plain(saved.task),
         "size": saved.size,
+        "native": saved.native,
         "threshold": saved.threshold,
         "made": plain(saved.made),
         **facts,
@@ -95,11 +98,13 @@ def load_model(folder: Path) -> SavedModel:
 def _described(facts: dict[str, Any], folder: Path) -> SavedModel:
     """The model as its facts describe it, with random weights."""
     try:
-        task = Task(*(tuple(facts["task"][name]) for name in ("positive", "classes", "names")))
+        task = _task(facts["task"])
         extractor = build_extractor(facts["extractor"])
-        model = SegmentationModel(extractor, build_decoder(facts["decoder"], extractor.gives, task.outputs))
+        decoder = build_decoder(facts["decoder"], extractor.gives, task.outputs, task.kind)
+        model = SegmentationModel(extractor, decoder)
         threshold = math.nan if facts["threshold"] is None else float(facts["threshold"])
         height, width = (int(side) for side in facts["size"])
+        native = facts.get("native")
         reported = facts.get("iou")
         return SavedModel(
             model,
@@ -109,12 +114,19 @@ def _described(facts: dict[str, Any], folder: Path) -> SavedModel:
             threshold,
             _made(facts["made"]) if facts.get("made") else None,
             math.nan if reported is None else float(reported),
+            (int(native[0]), int(native[1])) if native else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, PieceError) as error:
         raise PieceError(
             f"{str(folder / FACTS)!r} must describe a model as `train` wrote it; it lacks or damages "
             f"{str(error).rstrip('.?')}. Train again."
         ) from error
+
+
+def _task(values: dict[str, Any]) -> Task:
+    """The task; models saved before there were other kinds are of masks."""
+    positive, classes, names = (tuple(values[name]) for name in ("positive", "classes", "names"))
+    return Task(positive, classes, names, str(values.get("kind", "mask")), bool(values.get("exclusive", True)))
 
 
 def _made(values: dict[str, Any]) -> Made:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unplateau.measures.scoring import score_images
+from unplateau.measures.scoring import score_images, score_layers
 from unplateau.measures.thresholds import BINS, ScoreTable, join
 from unplateau.model import SegmentationModel
+from unplateau.training.activation import activated
 from unplateau.training.batches import in_order
 from unplateau.training.devices import accelerator, native_bf16
+from unplateau.training.objectives import AbstractObjective
 from unplateau.types import Pictures
 
 BATCH = 16
@@ -22,9 +25,9 @@ BATCH = 16
 
 def score(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> ScoreTable:
     """Scores of the model on some of the pictures."""
-    tables = []
+    tables, table = [], score_layers if pictures.masks.ndim == 4 else score_images
     for (_, masks), scores in zip(in_order(pictures, indices, BATCH), _scores(model, pictures, indices), strict=True):
-        tables.append(score_images(scores, masks.numpy()))
+        tables.append(table(scores, masks.numpy()))
     return join(tables)
 
 
@@ -38,19 +41,39 @@ def answers(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ..
     return said
 
 
-def probabilities(model: SegmentationModel, images: Tensor) -> Tensor:
-    """Images uint8 (B, 3, H, W) to float probabilities (B, C, H, W): sigmoid when binary, else softmax."""
+def probabilities(model: SegmentationModel, images: Tensor, exclusive: bool = True) -> Tensor:
+    """Images uint8 (B, 3, H, W) to float probabilities (B, C, H, W): softmax over classes that exclude each other.
+
+    Sigmoid where there is a single class, or where each holds by itself. The same for the labels (B, C) of images.
+    """
+    return activated(answer(model, images).logits.float(), exclusive)
+
+
+def answer(model: SegmentationModel, images: Tensor) -> Any:
+    """What the model says of images uint8 (B, 3, H, W), in the arithmetic that suits the machine."""
     device = next(model.parameters()).device
     batch = images.to(device).float().div(255).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device.type)):
-        logits = model(batch).logits
-    logits = logits.float()
-    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+        return model(batch)
+
+
+def tallies(
+    model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...], kind: AbstractObjective
+) -> list[Any]:
+    """What the model's answers on some of the pictures are to be measured by, a batch at a time."""
+    training = model.training
+    model.to(accelerator()).eval()
+    found = [
+        kind.tally(model.decoder, answer(model, images), truth, pictures.size)
+        for images, truth in in_order(pictures, indices, BATCH)
+    ]
+    model.train(training)
+    return found
 
 
 def _scores(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
     training = model.training
     model.to(accelerator()).eval()
     for images, _ in in_order(pictures, indices, BATCH):
-        yield probabilities(model, images).cpu().numpy()
+        yield probabilities(model, images, pictures.task.exclusive).cpu().numpy()
     model.train(training)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unplateau.errors import UnplateauError, nearest
 from unplateau.model import SegmentationModel, pad_to
+from unplateau.training.activation import activated
 from unplateau.training.devices import native_bf16
 from unplateau.types import Size
 
@@ -70,33 +71,45 @@ class Inference:
             raise UnplateauError(f"`average` must be {' or '.join(map(repr, AVERAGES))}; got {self.average!r}.")
 
 
-def infer(model: SegmentationModel, image: Tensor, inference: Inference) -> Tensor:
+def infer(model: SegmentationModel, image: Tensor, inference: Inference, exclusive: bool = True) -> Tensor:
     """Image uint8 (3, H, W) to float probabilities (C, H, W), on the model's device: sigmoid when binary, else softmax.
 
-    Memory is bounded by one image and one batch of tiles.
+    Classes that are not `exclusive` have a sigmoid each. Memory is bounded by one image and one batch of tiles.
     """
     training = model.training
     model.eval()
     with torch.inference_mode():
-        views = _views(model, image.to(next(model.parameters()).device).float().div(255), inference)
+        said = _Answer(model, inference, exclusive)
+        views = _views(said, image.to(next(model.parameters()).device).float().div(255))
         mean = reduce(torch.Tensor.add_, views) / (len(inference.scales) * (1 + len(inference.flips)))
     model.train(training)
-    return _activated(mean) if inference.average == "logits" else mean
+    return activated(mean[None], exclusive)[0] if inference.average == "logits" else mean
 
 
-def _views(model: SegmentationModel, image: Tensor, inference: Inference) -> Iterator[Tensor]:
+@dataclass(frozen=True)
+class _Answer:
+    """Who is asked, how, and what the logits mean."""
+
+    model: SegmentationModel
+    inference: Inference
+    exclusive: bool
+
+
+def _views(said: _Answer, image: Tensor) -> Iterator[Tensor]:
     """What is averaged (C, H, W), of each scale and flip, turned and sized back to the image."""
+    inference = said.inference
     size = (image.shape[-2], image.shape[-1])
     for scale, axes in product(inference.scales, ((), *(FLIPS[name] for name in inference.flips))):
         sides = [max(1, round(side * scale)) for side in size]
-        answer = _answer(model, _resized(image, sides).flip(axes), inference)
+        answer = _answer(said, _resized(image, sides).flip(axes))
         yield _resized(answer.flip(axes), size)
 
 
-def _answer(model: SegmentationModel, image: Tensor, inference: Inference) -> Tensor:
+def _answer(said: _Answer, image: Tensor) -> Tensor:
     """Image float (3, H, W) to logits or probabilities (C, H, W), the mean of all tiles that show a pixel."""
+    model, inference = said.model, said.inference
     if inference.tile is None:
-        return _values(model, image[None], inference)[0]
+        return _values(said, image[None])[0]
     height, width = image.shape[-2:]
     # Tiles begin where cells of the coarsest map begin, so that each cell sees what it sees on the whole image.
     stride = max(level.stride for level in model.extractor.gives)
@@ -107,7 +120,7 @@ def _answer(model: SegmentationModel, image: Tensor, inference: Inference) -> Te
     total = weight[None]
     for first in range(0, len(windows), inference.batch):
         part = windows[first : first + inference.batch]
-        values = _values(model, torch.stack([padded[:, *window] for window in part]), inference)
+        values = _values(said, torch.stack([padded[:, *window] for window in part]))
         if first == 0:
             total = values.new_zeros(values.shape[1], *size)
         for window, value in zip(part, values, strict=True):
@@ -156,17 +169,12 @@ def _profile(part: slice, side: int, margin: int) -> Tensor:
     return weights
 
 
-def _values(model: SegmentationModel, images: Tensor, inference: Inference) -> Tensor:
+def _values(said: _Answer, images: Tensor) -> Tensor:
     """Images float (B, 3, h, w) to logits or probabilities (B, C, h, w), whichever are averaged."""
     device = images.device.type
     with torch.autocast(device, torch.bfloat16, enabled=native_bf16(device)):
-        logits = model(images.contiguous(memory_format=torch.channels_last)).logits
-    return logits.float() if inference.average == "logits" else _activated(logits.float(), batched=True)
-
-
-def _activated(logits: Tensor, *, batched: bool = False) -> Tensor:
-    classes = 1 if batched else 0
-    return logits.sigmoid() if logits.shape[classes] == 1 else logits.softmax(classes)
+        logits = said.model(images.contiguous(memory_format=torch.channels_last)).logits
+    return logits.float() if said.inference.average == "logits" else activated(logits.float(), said.exclusive)
 
 
 def _resized(image: Tensor, size: list[int] | Size) -> Tensor:

@@ -16,12 +16,11 @@ from unplateau.errors import PieceError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
-from unplateau.measures.thresholds import best_threshold, counts_at, mean_iou
 from unplateau.model import SegmentationModel
+from unplateau.training.assess import assess
 from unplateau.training.ranks import Task, finetune_in_ranks
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made, SavedModel, save_model
-from unplateau.training.scoring import score
 from unplateau.types import Epoch, Fold, Pictures
 
 LOG = "log.csv"
@@ -53,36 +52,35 @@ def train_model(
     """
     fold = split(pictures, seed=seed)[0]
     refuse_no_inner([fold])
-    model = build_pieces(extractor, decoder, pictures.task.outputs, frozen=frozen, seed=seed)
+    task = pictures.task
+    model = build_pieces(extractor, decoder, task.outputs, frozen=frozen, seed=seed, kind=task.kind)
     # Another question than before must not go on from the state of the last one.
     state = folder / STATE / _mark(pictures, fold, recipe, f"{extractor} {decoder} {frozen} {seed}")
     trained = finetune_in_ranks(Task(model, pictures, fold, recipe, seed, state, progress), devices)
-    inner, report = score(trained.model, pictures, fold.inner), score(trained.model, pictures, fold.report)
-    threshold = best_threshold(inner) if pictures.task.binary else float("nan")
-    facts = {
-        "iou": mean_iou(counts_at(report, threshold)),
-        "iou_at_half": mean_iou(report.argmax),
-        "threshold": threshold,
-    }
+    facts = assess(trained.model, pictures, fold)
     save_log(trained.epochs, folder / LOG)
     made = Made(extractor, frozen, recipe, seed)
-    save_model(SavedModel(trained.model, pictures.task, decoder, pictures.size, threshold, made), folder, facts)
+    threshold = facts.get("threshold", float("nan"))
+    saved = SavedModel(trained.model, task, decoder, pictures.size, threshold, made, native=pictures.native)
+    save_model(saved, folder, facts)
     return facts
 
 
-def build_pieces(extractor: str, decoder: str, outputs: int, *, frozen: bool, seed: int) -> SegmentationModel:
+def build_pieces(
+    extractor: str, decoder: str, outputs: int, *, frozen: bool, seed: int, kind: str = "mask"
+) -> SegmentationModel:
     """Extractor and decoder by name, with random weights drawn by `seed`; a file brings its own weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = build_extractor(extractor)
-        head = build_decoder(decoder, built.gives, outputs)
+        head = build_decoder(decoder, built.gives, outputs, kind)
     return SegmentationModel(freeze(built) if frozen else built, head)
 
 
 def _mark(pictures: Pictures, fold: Fold, recipe: Recipe, pieces: str) -> str:
     """A short hash of everything that decides a training."""
     digest = hashlib.sha256(f"{pictures.task} {fold} {recipe} {pieces}".encode())
-    for part in (pictures.images, pictures.masks):
+    for part in (pictures.images, pictures.truth):
         digest.update(part.contiguous().numpy().data)
     return digest.hexdigest()[:12]
 

@@ -1,0 +1,56 @@
+"""What a trained model scores on the images that chose nothing, in the measures of its task."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from unplateau.measures import boxes as box_measures
+from unplateau.measures import labels as label_measures
+from unplateau.measures.thresholds import best_threshold, counts_at, iou, mean_iou, mean_over_classes
+from unplateau.model import SegmentationModel
+from unplateau.training.objectives import AbstractObjective, BoxObjective, LabelObjective
+from unplateau.training.scoring import score, tallies
+from unplateau.types import Fold, Pictures
+
+Facts = dict[str, float]
+
+
+def assess(model: SegmentationModel, pictures: Pictures, fold: Fold) -> Facts:
+    """Scores on `fold.report`, by name; a `threshold` is chosen on `fold.inner`.
+
+    Masks: `iou`, `iou_at_half`, `threshold`, and `iou of CLASS` where classes may overlap. Labels: `accuracy`,
+    `commonest` (the accuracy of always giving the commonest answer) and `average_precision`. Boxes: `ap50` and `map`.
+    """
+    if pictures.task.kind == "label":
+        return _labels(model, pictures, fold)
+    if pictures.task.kind == "boxes":
+        return _boxes(model, pictures, fold)
+    inner, report = score(model, pictures, fold.inner), score(model, pictures, fold.report)
+    overlapping = pictures.task.kind == "multi-label"
+    threshold = best_threshold(inner) if pictures.task.binary or overlapping else float("nan")
+    counts = report.at(threshold) if overlapping and np.isfinite(threshold) else counts_at(report, threshold)
+    facts = {"iou": mean_iou(counts), "iou_at_half": mean_iou(report.argmax), "threshold": threshold}
+    if overlapping:
+        each = iou(counts.sum(0)).tolist()
+        facts |= {f"iou of {name}": value for name, value in zip(pictures.task.names, each, strict=True)}
+    return facts
+
+
+def _labels(model: SegmentationModel, pictures: Pictures, fold: Fold) -> Facts:
+    exclusive = pictures.task.exclusive
+    kind: AbstractObjective = LabelObjective(pictures.task, torch.ones(pictures.task.outputs))
+    said = tallies(model, pictures, fold.report, kind)
+    scores, labels = (np.concatenate(each) for each in zip(*said, strict=True))
+    return {
+        "accuracy": label_measures.accuracy(scores, labels, exclusive=exclusive),
+        "commonest": label_measures.commonest(labels, exclusive=exclusive),
+        "average_precision": float(mean_over_classes(label_measures.average_precision(scores, labels))),
+    }
+
+
+def _boxes(model: SegmentationModel, pictures: Pictures, fold: Fold) -> Facts:
+    said = tallies(model, pictures, fold.report, BoxObjective(pictures.task))
+    precision = box_measures.average_precision([image for batch in said for image in batch])
+    each = mean_over_classes(precision)
+    return {"ap50": float(each[0]), "map": float(np.mean(each))}
