@@ -15,6 +15,7 @@ from unplateau.errors import PieceError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
+from unplateau.verbs import diagnose as diagnosing
 
 
 @pytest.fixture(scope="module")
@@ -37,24 +38,23 @@ def copied(model: Path, to: Path, **changed: object) -> Path:
 
 def test_a_given_model_is_scored_where_it_was_scored_at_its_own_threshold(trained, tmp_path):
     data, model, facts = trained
-    said = api.diagnose(data, model=model, steps=4, thorough=True, out=tmp_path / "out")
+    said = api.diagnose(data, model=model, steps=4, out=tmp_path / "out")
     assert said["baseline"]["iou"] == pytest.approx(facts["iou"], abs=1e-6)
     assert said["baseline"]["threshold"] == pytest.approx(facts["threshold"])
     assert said["baseline"]["extractor"] == "reach-9"
     assert not list((tmp_path / "out" / "fits").glob("baseline-*"))
-    assert list((tmp_path / "out" / "fits").glob("trial more-context-*"))
 
 
 def test_a_trial_is_read_at_the_threshold_in_force(trained, tmp_path, monkeypatch):
     data, model, _ = trained
     seen = {}
-    monkeypatch.setattr(api, "document", lambda run, *_, **__: seen.update(run=run) or {})
-    monkeypatch.setattr(api, "write_report", lambda *_: None)
+    monkeypatch.setattr(diagnosing, "document", lambda run, *_, **__: seen.update(run=run) or {})
+    monkeypatch.setattr(diagnosing, "write_report", lambda *_: None)
     api.diagnose(
         data, model=copied(model, tmp_path / "model", threshold=0.97), steps=2, thorough=True, out=tmp_path / "out"
     )
     run = seen["run"]
-    for name in ("trial rebalance", "half-steps", "data-0.5", "baseline"):
+    for name in ("trial more-context", "trial rebalance", "half-steps", "data-0.5", "baseline"):
         assert [fit.threshold for fit in run.outcomes[name]] == [0.97]
     assert run.outcomes["context"][0].fixed is None
 

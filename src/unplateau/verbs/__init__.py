@@ -1,0 +1,1 @@
+"""What the package does, a verb a function; `api` is their door."""
