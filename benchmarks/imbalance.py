@@ -4,7 +4,7 @@
 
 Trains the default recipe with weights "none", "auto" and "effective" and prints the table of `compare`, the share of
 the area that is positive, and the weight that each way gives it. The verdicts are for reading; which way `auto` stands
-for was decided on inner images (docs/decisions/040).
+for was decided on inner images (docs/decisions/011).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from unplateau.types import Pictures
 
 ENOUGH = 0.6
 """IoU of a perfect answer at half size from which a training may begin there. Cracks on a grid of 96 pixels have 0.50,
-and on inner images lost .008 by beginning so (docs/decisions/041); people, streets and fire have .72 to .96."""
+and on inner images lost .008 by beginning so (docs/decisions/012); people, streets and fire have .72 to .96."""
 
 LOOKED_AT = 200
 """Masks that are looked at, evenly over the data."""
