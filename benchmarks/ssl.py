@@ -110,7 +110,9 @@ def main() -> None:
     parser.add_argument("--part", choices=("report", "inner"), default="report")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print("| set | random | random, statistics | pretrained | gain | over statistics | seeds, over both | kept | core s |")
+    print(
+        "| set | random | random, statistics | pretrained | gain | over statistics | seeds, over both | kept | core s |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for folder in args.sets:
         print(row_of(folder, args), flush=True)

@@ -167,7 +167,7 @@ def test_no_modules_import_each_other_in_a_circle():
 
 @pytest.mark.parametrize("folder", WITHOUT_TORCH)
 def test_a_folder_of_plain_values_never_imports_torch(folder):
-    heavy = {"torch", "lightning", "timm", "segmentation_models_pytorch", "torchvision"}
+    heavy = {"torch", "lightning", "timm", "segmentation_models_pytorch", "torchvision", "lightly"}
     for file in files_of(folder):
         assert not {name.partition(".")[0] for name in imported(file)} & heavy, said(file)
 
@@ -179,6 +179,7 @@ def test_a_folder_of_plain_values_never_imports_torch(folder):
         "segmentation_models_pytorch": {"decoders/smp.py", "training/loss_terms.py"},
         "lightning": {"training/finetune.py", "training/loop.py"},
         "safetensors": {"extractors/tensors.py", "training/saved.py"},
+        "lightly": {"training/ssl_heads.py"},
         "joblib": {"diagnosis/fits.py"},
         "jinja2": {"report/page.py"},
         "typer": {"cli.py"},

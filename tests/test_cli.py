@@ -32,6 +32,7 @@ SAME_AS_NONE: dict[str, object] = {"positive": "", "extractor": "", "limit": 0}
 VERBS = {
     "diagnose": api.diagnose,
     "train": api.train,
+    "pretrain": api.pretrain,
     "calibrate": api.calibrate,
     "predict": api.predict,
     "report": api.report,

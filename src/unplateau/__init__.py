@@ -14,6 +14,7 @@ __all__ = [
     "demo",
     "diagnose",
     "predict",
+    "pretrain",
     "report",
     "train",
 ]
@@ -28,6 +29,7 @@ _WHERE = {
     "demo": "demo",
     "diagnose": "api",
     "predict": "api",
+    "pretrain": "api",
     "report": "api",
     "train": "api",
 }

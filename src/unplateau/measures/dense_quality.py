@@ -85,7 +85,7 @@ def _separation(places_PC: Features, clusters: int, seed: int) -> float:
     with warnings.catch_warnings():
         # Fewer kinds of places than clusters: the empty ones are left out below.
         warnings.simplefilter("ignore", UserWarning)
-        centres, label = kmeans2(places_PC, count, minit="++", rng=np.random.default_rng(seed))
+        centres, label = kmeans2(places_PC, count, minit="points", rng=np.random.default_rng(seed))
     held = np.unique(label)
     within = float(np.linalg.norm(places_PC - centres[label], axis=1).mean())
     if len(held) < 2:

@@ -40,7 +40,7 @@ COLLAPSED, PATIENCE, GRACE = 0.01, 20, 0.1
 CELLS = 12
 """Cells on the short side of the grid on which dense features are compared."""
 
-CALIBRATING = 8
+CALIBRATING = 4
 """Batches that batch statistics are taken from before features are looked at or kept."""
 
 Told = Callable[[int, int, str], None]
@@ -67,7 +67,7 @@ class Schooling:
     warmup: float = 0.1
     weight_decay: float = 1e-2
     clip: float = 1.0
-    evaluations: int = 8
+    evaluations: int = 6
 
     @property
     def evaluate_every(self) -> int:

@@ -30,6 +30,9 @@ from unplateau.training.ssl_heads import (
 from unplateau.training.ssl_views import Look, Views, block_mask, shared_points, views
 from unplateau.types import Characteristics, Size
 
+VIEW = 0.5
+"""Side of a view over the side of the image: a quarter of the cost, and about the resolution of the image."""
+
 LONGEST_KEEP = 0.99
 """Of the teacher's weights a step, later on; a hundred steps are then most of its memory."""
 
@@ -158,7 +161,7 @@ class SelfDistillation(AbstractMethod):
     Two global views, of which the student sees the masked form, and four small ones that the student alone sees.
     """
 
-    GLOBAL, LOCAL = Look(), Look(scale=(0.2, 0.5))
+    GLOBAL, LOCAL = Look(scale=(0.35, 0.9)), Look(scale=(0.15, 0.35))
     SMALL_VIEWS, MASKED = 4, 0.3
 
     def __init__(self, student: AbstractExtractor) -> None:
@@ -176,7 +179,7 @@ class SelfDistillation(AbstractMethod):
     def forward(self, images: Tensor, generator: torch.Generator) -> Outcome:
         """See `AbstractMethod`."""
         whole = (images.shape[-2], images.shape[-1])
-        large, small = _multiple(whole, 0.75, self.cell), _multiple(whole, 0.375, self.cell)
+        large, small = _multiple(whole, VIEW, self.cell), _multiple(whole, VIEW / 2, self.cell)
         seen = torch.cat([views(images, large, self.GLOBAL, generator).images for _ in range(2)])
         little = torch.cat([views(images, small, self.LOCAL, generator).images for _ in range(self.SMALL_VIEWS)])
         hidden = block_mask(len(seen), large, self.cell, self.MASKED, generator).to(images.device)
@@ -264,7 +267,7 @@ class DenseContrast(AbstractMethod):
     (arXiv 2011.09157).
     """
 
-    LOOK = Look(scale=(0.5, 1.0))
+    LOOK = Look(scale=(0.35, 0.8))
     POINTS, TEMPERATURE = 48, 0.2
 
     def __init__(self, student: AbstractExtractor) -> None:
@@ -278,7 +281,7 @@ class DenseContrast(AbstractMethod):
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Outcome:
         """See `AbstractMethod`."""
-        size = _multiple((images.shape[-2], images.shape[-1]), 0.75, self.cell)
+        size = _multiple((images.shape[-2], images.shape[-1]), VIEW, self.cell)
         first, second = (views(images, size, self.LOOK, generator) for _ in range(2))
         points = shared_points(first, second, self.POINTS, generator)
         asked = self._embedded(self.student, self.head, (first, second), points)
