@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="+", type=Path)
     parser.add_argument("--method", default=Schooling.method)
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--part", choices=("report", "inner"), default="report")

@@ -86,7 +86,7 @@ def test_each_method_trains_each_kind_of_extractor(method, extractor):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_lowers_its_loss(method, tmp_path):
-    series = taught(tmp_path, Schooling(method, steps=48, batch=8, evaluations=6))
+    series = taught(tmp_path, Schooling(method, steps=30, batch=8, evaluations=3))
     assert series[-1].loss < series[1].loss
 
 
@@ -95,7 +95,7 @@ def test_the_teacher_follows_the_student_and_no_gradient():
     with torch.no_grad():
         for weight in method.student.parameters():
             weight.add_(1.0)
-    apart = [float((s - t).abs().mean()) for s, t in _pairs(method)]
+    apart = _gaps(method)
     method.advance(1_000)
     assert all(0.98 < after / before < 1 for before, after in zip(apart, _gaps(method), strict=True))
     assert not any(weight.requires_grad for weight in method.teacher.parameters())
@@ -106,7 +106,7 @@ def _pairs(method):
 
 
 def _gaps(method) -> list[float]:
-    return [float((student - teacher).abs().mean()) for student, teacher in _pairs(method)]
+    return [float((student - teacher).detach().abs().mean()) for student, teacher in _pairs(method)]
 
 
 def test_a_method_that_does_not_exist_is_refused_with_near_names(tmp_path):
@@ -181,7 +181,7 @@ torch.set_num_threads(1)
 from test_pretraining import LONG, taught
 taught(Path(sys.argv[1]), LONG)
 """
-LONG = Schooling(steps=30, batch=4, evaluations=15)
+LONG = Schooling("simmim", steps=30, batch=4, evaluations=10)
 
 
 def test_a_killed_pretraining_goes_on_and_never_leaves_a_broken_file(tmp_path):
@@ -261,9 +261,22 @@ def test_a_loss_that_is_no_number_names_step_and_images_and_keeps_what_was_good(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_collapse_stops_with_one_clear_sentence(method, tmp_path):
-    grey = Unlabelled(torch.full((24, 3, 32, 32), 90, dtype=torch.uint8), tuple(map(str, range(24))), 24)
+    """An extractor that answers the same to every image, and a rate at which it cannot recover."""
+    dead = build_extractor("unet-8")
+    with torch.no_grad():
+        for weight in dead.parameters():
+            weight.zero_()
+        dead.up[0][1].bias.fill_(1.0)
+    save_extractor(dead, tmp_path / "dead.safetensors")
+    schooling = Schooling(method, steps=60, batch=4, evaluations=1, learning_rate=1e-9)
     with pytest.raises(UnplateauError, match=rf"the method '{method}' gives all of them the same.*collapsed"):
-        taught(tmp_path, Schooling(method, steps=40, batch=4, evaluations=1), pool=grey)
+        taught(tmp_path / "out", schooling, extractor=str(tmp_path / "dead.safetensors"))
+
+
+def test_images_that_are_all_alike_collapse(tmp_path):
+    grey = Unlabelled(torch.full((24, 3, 32, 32), 90, dtype=torch.uint8), tuple(map(str, range(24))), 24)
+    with pytest.raises(UnplateauError, match=r"collapsed.*images that differ more"):
+        taught(tmp_path, Schooling("dino", steps=60, batch=4, evaluations=1), pool=grey)
 
 
 def test_spread_and_information_are_nothing_in_every_collapse_and_something_otherwise():
@@ -340,7 +353,7 @@ def test_what_was_pretrained_is_an_extractor_for_train_frozen_and_for_diagnose(t
     assert main([*trained, "--out", str(tmp_path / "model")]) == 0
     kept = load_file(tmp_path / "model" / "model.safetensors")
     ours = {f"extractor.{name}": each for name, each in weights(out).items()}
-    assert same(ours, {name: kept[name] for name in ours})
+    assert all(torch.equal(each, kept[name]) for name, each in ours.items() if not name.endswith("batches_tracked"))
     api.diagnose(folder, extractor=file, out=tmp_path / "diagnosis", size=32, steps=2, folds=2)
     assert (tmp_path / "diagnosis" / "diagnosis.json").exists()
 

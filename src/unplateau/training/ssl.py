@@ -147,7 +147,7 @@ class _Run:
         outcome = self.method(self._images(batch), step_generator(self.seed, step))
         self.optimizer.zero_grad(set_to_none=True)
         outcome.loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.weights, self.schooling.clip)
+        norm = nn.utils.clip_grad_norm_(self.weights, self.schooling.clip).detach()
         loss, spread = float(outcome.loss.detach()), float(outcome.spread)
         self._refuse_infinite(loss, float(norm), batch)
         self.optimizer.step()

@@ -14,13 +14,18 @@ TEACHER_TEMPERATURE = 0.04
 
 
 def prototype_head(channels: int) -> nn.Module:
-    """DINO's head (arXiv 2104.14294): rows (M, channels) to logits of prototypes (M, PROTOTYPES)."""
+    """DINO's head (arXiv 2104.14294): rows (M, channels) to logits of prototypes (M, PROTOTYPES).
+
+    With batch normalisation, which the paper has for convolutional networks: the features of a random network differ
+    so little between images that without it every row begins at the same prototype and stays there, and a row of
+    zeros has no direction to normalise.
+    """
     from lightly.models.modules.heads import DINOProjectionHead
 
     with warnings.catch_warnings():
         # lightly normalises its weights by a function that torch has replaced by another.
         warnings.simplefilter("ignore", FutureWarning)
-        return cast(nn.Module, DINOProjectionHead(channels, HIDDEN, BOTTLENECK, PROTOTYPES))
+        return cast(nn.Module, DINOProjectionHead(channels, HIDDEN, BOTTLENECK, PROTOTYPES, batch_norm=True))
 
 
 def dense_head(channels: int) -> nn.Module:

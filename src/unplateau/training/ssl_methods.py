@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unplateau.data.grid import SMALLEST
 from unplateau.errors import UnplateauError, nearest
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.training.devices import native_bf16
@@ -28,10 +29,13 @@ from unplateau.training.ssl_heads import (
     view_loss,
 )
 from unplateau.training.ssl_views import Look, Views, block_mask, shared_points, views
-from unplateau.types import Characteristics, Size
+from unplateau.types import Characteristics, Level, Size
 
 VIEW = 0.5
 """Side of a view over the side of the image: a quarter of the cost, and about the resolution of the image."""
+
+SMALLEST_BF16 = 32
+"""Smaller views are computed in float32."""
 
 LONGEST_KEEP = 0.99
 """Of the teacher's weights a step, later on; a hundred steps are then most of its memory."""
@@ -87,7 +91,9 @@ def _entropy(p: Tensor) -> Tensor:
 def look(extractor: AbstractExtractor, images: Tensor) -> Characteristics:
     """The extractor in the fastest arithmetic that trains well; heads and losses stay in float32."""
     device = images.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=native_bf16(device)):
+    # On a CPU, gradients of a bf16 convolution over maps of a single cell hold memory that nobody wrote (torch 2.15).
+    able = native_bf16(device) and min(images.shape[-2:]) >= SMALLEST_BF16
+    with torch.autocast(device, torch.bfloat16, enabled=able):
         characteristics: Characteristics = extractor(images)
     return characteristics
 
@@ -130,8 +136,9 @@ def at_points(characteristics: Characteristics, points: Tensor) -> Tensor:
 
 
 def _multiple(size: Size, share: float, stride: int) -> Size:
-    """`share` of each side, rounded to a multiple of the coarsest stride, at least one."""
-    height, width = (max(stride, round(side * share / stride) * stride) for side in size)
+    """`share` of each side, rounded to a multiple of the coarsest stride, at least `SMALLEST`."""
+    least = -(-SMALLEST // stride) * stride
+    height, width = (max(least, round(side * share / stride) * stride) for side in size)
     return height, width
 
 
@@ -221,28 +228,27 @@ class MaskedImages(AbstractMethod):
     """SimMIM: cells of the image are hidden, and a linear head gives their pixels back (arXiv 2111.09886).
 
     What hides them is a learned colour in the image and no token, so that convolutional networks learn by it too.
+    From maps finer than `PATCH` pixels only each cell that begins a patch is read, and must tell all of the patch: a
+    head that asked each cell for its own pixel would leave colours in the features and nothing else.
     """
 
     LOOK = Look(scale=(0.5, 1.0), contrast=0.2, brightness=0.1, colour=0.04, grey=0.0)
-    MASKED = 0.5
+    MASKED, PATCH = 0.5, 8
 
     def __init__(self, student: AbstractExtractor) -> None:
         super().__init__()
         self.student = student
         self.token = nn.Parameter(torch.full((1, 3, 1, 1), 0.5))
-        self.heads = nn.ModuleList(nn.Conv2d(level.channels, 3 * level.stride**2, 1) for level in student.gives)
-        self.stride = max(level.stride for level in student.gives)
+        self.heads = nn.ModuleList(_painter(level, self.PATCH) for level in student.gives)
+        self.cell = _coarsest(student)
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Outcome:
         """See `AbstractMethod`."""
-        size = _multiple((images.shape[-2], images.shape[-1]), 0.75, max(8, self.stride))
+        size = _multiple((images.shape[-2], images.shape[-1]), 0.75, self.cell)
         seen = views(images, size, self.LOOK, generator).images
-        hidden = block_mask(len(seen), size, max(8, self.stride // 2), self.MASKED, generator).to(images.device)
+        hidden = block_mask(len(seen), size, max(self.PATCH, self.cell // 2), self.MASKED, generator).to(images.device)
         characteristics = look(self.student, torch.where(hidden[:, None], self.token, seen))
-        painted = [
-            F.pixel_shuffle(head(maps.float()), level.stride)
-            for head, maps, level in zip(self.heads, characteristics.levels, self.student.gives, strict=True)
-        ]
+        painted = [head(maps.float()) for head, maps in zip(self.heads, characteristics.levels, strict=True)]
         wrong = (torch.stack(painted).sum(0) - (seen - 0.45) / 0.25).abs().mean(1)
         rows = cells(characteristics, (4, 4)).flatten(0, 2)
         return Outcome(wrong[hidden].mean(), spread_of(rows))
@@ -254,6 +260,13 @@ class MaskedImages(AbstractMethod):
     def kept(self) -> AbstractExtractor:
         """The only network there is."""
         return self.student
+
+
+def _painter(level: Level, patch: int) -> nn.Module:
+    """From features (B, C, h, w) to an image (B, 3, H, W), each cell a patch of it."""
+    step = max(1, patch // level.stride)
+    side = step * level.stride
+    return nn.Sequential(nn.Conv2d(level.channels, 3 * side**2, 1, stride=step), nn.PixelShuffle(side))
 
 
 # ---- dense contrast ------------------------------------------------------------------------------------------
