@@ -10,9 +10,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import update_bn
@@ -21,7 +23,7 @@ from unplateau.data.unlabelled import Unlabelled
 from unplateau.errors import UnplateauError
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.catalogue import build_extractor
-from unplateau.measures.dense_quality import DenseQuality, dense_quality
+from unplateau.measures.dense_quality import dense_quality
 from unplateau.model import pad_to
 from unplateau.training.batches import positions, step_generator
 from unplateau.training.devices import accelerator
@@ -44,6 +46,7 @@ CALIBRATING = 4
 """Batches that batch statistics are taken from before features are looked at or kept."""
 
 Told = Callable[[int, int, str], None]
+"""Called after each step with how many are done, of how many, and which."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def pretrain_extractor(
         torch.manual_seed(seed)
         method = build_method(schooling.method, build_extractor(extractor))
     mark = mark_of(pool, f"{extractor} {schooling} {seed}")
-    method.to(accelerator(), memory_format=torch.channels_last)
+    method.to(accelerator()).to(memory_format=torch.channels_last)
     run = _Run(pool, method, schooling, seed, folder, folder / STATE / f"{mark}.pt")
     run.resume()
     while run.state.step < schooling.steps:
@@ -110,6 +113,7 @@ def pretrain_extractor(
     return run.state.series
 
 
+@final
 class _Run:
     """A pretraining under way."""
 
@@ -227,7 +231,7 @@ def _calibrated(extractor: AbstractExtractor, batches: list[Tensor]) -> Abstract
     return settled.eval().requires_grad_(False)
 
 
-def _features(extractor: AbstractExtractor, images: Tensor) -> np.ndarray:
+def _features(extractor: AbstractExtractor, images: Tensor) -> NDArray[np.float32]:
     """Features (N, P, C) of the images on one grid of square cells."""
     height, width = images.shape[-2:]
     side = min(height, width) / CELLS
@@ -235,7 +239,5 @@ def _features(extractor: AbstractExtractor, images: Tensor) -> np.ndarray:
     stride = max(level.stride for level in extractor.gives)
     with torch.inference_mode():
         found = [cells(extractor(pad_to(each, stride)), grid).flatten(1, 2) for each in images.split(8)]
-    return torch.cat(found).float().cpu().numpy()
-
-
-__all__ = ["EXTRACTOR", "SERIES", "DenseQuality", "Schooling", "kept_of", "pretrain_extractor"]
+    features: NDArray[np.float32] = torch.cat(found).float().cpu().numpy()
+    return features
