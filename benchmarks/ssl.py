@@ -30,6 +30,7 @@ from unplateau.training.loop import finetune
 from unplateau.training.recipe import Recipe
 from unplateau.training.scoring import score
 from unplateau.training.ssl import EXTRACTOR, Schooling, kept_of, pretrain_extractor
+from unplateau.training.ssl_methods import RATES
 from unplateau.training.train import build_pieces
 from unplateau.types import Fold, Pictures
 
@@ -75,7 +76,7 @@ def rows_of(folder: Path, args: argparse.Namespace) -> list[tuple[float, float, 
         if args.part == "inner":
             fold = replace(fold, report=fold.inner)
         pool = Unlabelled(pictures.images[list(fold.fit)], tuple(pictures.names[i] for i in fold.fit), len(fold.fit))
-        schooling = Schooling(method=args.method, steps=args.steps)
+        schooling = Schooling(args.method, args.steps, learning_rate=RATES[args.method])
         with TemporaryDirectory() as out:
             start = time.process_time()
             series = pretrain_extractor(

@@ -21,13 +21,15 @@ from conftest import write_pairs
 from unplateau import api
 from unplateau.cli import main
 from unplateau.data.unlabelled import Unlabelled, read_unlabelled
+from unplateau.diagnosis.diagnose import Order
 from unplateau.errors import DataError, PieceError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.training import ssl
+from unplateau.training.recipe import Recipe
 from unplateau.training.saved import save_extractor
 from unplateau.training.ssl import EXTRACTOR, SERIES, Schooling, kept_of, pretrain_extractor
 from unplateau.training.ssl_heads import PROTOTYPES
-from unplateau.training.ssl_methods import METHODS, build_method, information_of, spread_of
+from unplateau.training.ssl_methods import METHODS, RATES, build_method, information_of, spread_of
 
 SMALL = Schooling(steps=6, batch=4, evaluations=3)
 
@@ -46,7 +48,9 @@ def discs(count: int = 24, side: int = 32, seed: int = 0) -> Unlabelled:
     return Unlabelled(torch.from_numpy(np.stack(images)), tuple(f"d{index}.png" for index in range(count)), count)
 
 
-def taught(folder: Path, schooling: Schooling = SMALL, extractor: str = "unet-8", seed: int = 0, pool=None, told=None):
+def taught(
+    folder: Path, schooling: Schooling = SMALL, extractor: str = "reach-9-4", seed: int = 0, pool=None, told=None
+):
     return pretrain_extractor(
         pool or discs(),
         extractor=extractor,
@@ -97,9 +101,9 @@ def test_self_distillation_agrees_beyond_chance_and_still_tells_images_apart(tmp
     spreads = []
     whole = ssl._Run._refuse_collapsed
     monkeypatch.setattr(ssl._Run, "_refuse_collapsed", lambda run, spread: [spreads.append(spread), whole(run, spread)])
-    series = taught(tmp_path, Schooling("dino", steps=30, batch=8, evaluations=3))
+    series = taught(tmp_path, Schooling("dino", steps=30, batch=8, evaluations=3, learning_rate=RATES["dino"]))
     assert series[-1].loss < 2 * math.log(PROTOTYPES)
-    assert min(spreads[-10:]) > 0.05
+    assert min(spreads) > ssl.COLLAPSED
 
 
 def test_the_teacher_follows_the_student_and_no_gradient():
@@ -212,13 +216,18 @@ def test_a_killed_pretraining_goes_on_and_never_leaves_a_broken_file(tmp_path):
         finally:
             process.send_signal(signal.SIGKILL)
     assert 12 <= reached < LONG.steps
-    left = sorted(str(path.relative_to(folder)) for path in folder.rglob('*'))
+    left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
     done: list[int] = []
     series = taught(folder, LONG, told=lambda step, *_: done.append(step))
     unbroken = taught(tmp_path / "unbroken", LONG)
-    assert 8 < done[0] < done[-1] == LONG.steps, left
+    assert 8 < done[0] < done[-1] == LONG.steps
     assert str(series) == str(unbroken)
     assert same(weights(folder), weights(tmp_path / "unbroken"))
+    assert sorted(map(str, _files(folder))) == sorted(map(str, _files(tmp_path / "unbroken")))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path.relative_to(folder) for path in folder.rglob("*")]
 
 
 def _watch(folder: Path, process: subprocess.Popen[bytes], until: int) -> int:
@@ -290,12 +299,6 @@ def test_a_collapse_stops_with_one_clear_sentence(method, tmp_path):
     schooling = Schooling(method, steps=60, batch=4, evaluations=1, learning_rate=1e-9)
     with pytest.raises(UnplateauError, match=rf"the method '{method}' gives all of them the same.*collapsed"):
         taught(tmp_path / "out", schooling, extractor=str(tmp_path / "dead.safetensors"))
-
-
-def test_images_that_are_all_alike_collapse(tmp_path):
-    grey = Unlabelled(torch.full((24, 3, 32, 32), 90, dtype=torch.uint8), tuple(map(str, range(24))), 24)
-    with pytest.raises(UnplateauError, match=r"collapsed.*images that differ more"):
-        taught(tmp_path, Schooling("dino", steps=60, batch=4, evaluations=1), pool=grey)
 
 
 def test_spread_and_information_are_nothing_in_every_collapse_and_something_otherwise():
@@ -373,8 +376,10 @@ def test_what_was_pretrained_is_an_extractor_for_train_frozen_and_for_diagnose(t
     kept = load_file(tmp_path / "model" / "model.safetensors")
     ours = {f"extractor.{name}": each for name, each in weights(out).items()}
     assert all(torch.equal(each, kept[name]) for name, each in ours.items() if not name.endswith("batches_tracked"))
-    api.diagnose(folder, extractor=file, out=tmp_path / "diagnosis", size=32, steps=2, folds=2)
-    assert (tmp_path / "diagnosis" / "diagnosis.json").exists()
+    order = Order(file, Recipe(steps=2), 0, tmp_path / "cache", lambda *_: None)
+    candidate, control = build_extractor(order.candidate, pretrained=True), build_extractor(order.untrained)
+    assert candidate.gives == control.gives
+    assert not same(dict(candidate.named_parameters()), dict(control.named_parameters()))
 
 
 def kept_step(said: str) -> int:

@@ -29,7 +29,7 @@ from unplateau.training.predict import predict_images
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
 from unplateau.training.ssl import EXTRACTOR, Schooling, kept_of, pretrain_extractor
-from unplateau.training.ssl_methods import refuse_unknown_method
+from unplateau.training.ssl_methods import RATES, refuse_unknown_method
 from unplateau.training.train import build_pieces, train_model
 from unplateau.types import Sample
 
@@ -202,7 +202,7 @@ def pretrain(
     build_extractor(str(extractor))
     folder = writable_folder(Path(out))
     pool = read_unlabelled(Path(images), size=size, seed=seed)
-    schooling = Schooling(method=method, steps=steps)
+    schooling = Schooling(method, steps, learning_rate=RATES[method])
     series = pretrain_extractor(
         pool, extractor=str(extractor), schooling=schooling, seed=seed, folder=folder, told=told or _silent
     )

@@ -69,9 +69,13 @@ def write_state(state: State, path: Path, method: nn.Module, optimizer: Optimize
 def read_state(path: Path, method: nn.Module, optimizer: Optimizer) -> State | None:
     """Put what `write_state` saved into `method` and `optimizer`; None where nothing was saved.
 
+    What a killed run was writing at that moment lies beside it under a hidden name and is taken away.
+
     Raises:
         UnplateauError: it cannot be read.
     """
+    for part in [*path.parent.glob(f".{path.name}.*"), *path.parent.parent.glob(".*.safetensors.*")]:
+        part.unlink(missing_ok=True)
     if not path.exists():
         return None
     try:
