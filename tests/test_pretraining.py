@@ -216,7 +216,6 @@ def test_a_killed_pretraining_goes_on_and_never_leaves_a_broken_file(tmp_path):
         finally:
             process.send_signal(signal.SIGKILL)
     assert 12 <= reached < LONG.steps
-    left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
     done: list[int] = []
     series = taught(folder, LONG, told=lambda step, *_: done.append(step))
     unbroken = taught(tmp_path / "unbroken", LONG)
