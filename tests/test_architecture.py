@@ -170,7 +170,7 @@ def test_no_modules_import_each_other_in_a_circle():
 
 @pytest.mark.parametrize("folder", WITHOUT_TORCH)
 def test_a_folder_of_plain_values_never_imports_torch(folder):
-    heavy = {"torch", "lightning", "timm", "segmentation_models_pytorch", "torchvision"}
+    heavy = {"torch", "lightning", "timm", "segmentation_models_pytorch", "torchvision", "lightly"}
     for file in files_of(folder):
         assert not {name.partition(".")[0] for name in imported(file)} & heavy, said(file)
 
@@ -184,6 +184,7 @@ def test_a_folder_of_plain_values_never_imports_torch(folder):
         "tensorboard": {"training/tensorboard.py"},
         "transformers": {"training/transformers_plateau.py"},
         "safetensors": {"extractors/tensors.py", "training/saved.py"},
+        "lightly": {"training/ssl_heads.py"},
         "joblib": {"diagnosis/fits.py", "training/ranks.py"},
         "jinja2": {"report/page.py"},
         "torchvision": {"decoders/boxes.py", "extractors/squeezenet.py"},

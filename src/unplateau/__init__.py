@@ -16,6 +16,7 @@ __all__ = [
     "demo",
     "diagnose",
     "predict",
+    "pretrain",
     "report",
     "train",
 ]
@@ -32,6 +33,7 @@ _WHERE = {
     "demo": "demo",
     "diagnose": "api",
     "predict": "api",
+    "pretrain": "api",
     "report": "api",
     "train": "api",
 }

@@ -2,6 +2,7 @@
 
 from unplateau.verbs.answer import calibrate, predict
 from unplateau.verbs.diagnose import DIAGNOSIS, REPORT, curve, diagnose, report
+from unplateau.verbs.pretrain import pretrain
 from unplateau.verbs.train import TABLE, compare, loaded, train
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "diagnose",
     "loaded",
     "predict",
+    "pretrain",
     "report",
     "train",
 ]

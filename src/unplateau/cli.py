@@ -216,6 +216,27 @@ def compare(
 
 
 @app.command()
+def pretrain(
+    images: Annotated[Path, typer.Argument(help="Folder of images, or one with images/; masks are not looked at.")],
+    method: Annotated[str, typer.Option(help="'dense', 'dino' or 'simmim'.")] = "dense",
+    extractor: PieceOf = "unet",
+    out: Out = Path("runs/pretrained"),
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 400,
+    size: Size = 128,
+    seed: Seed = 0,
+) -> None:
+    """Let an extractor learn from images without masks; go on where an interrupted run stopped."""
+    from unplateau import api
+
+    with Bar(Console(stderr=True)) as told:
+        kept = api.pretrain(
+            images, method=method, extractor=extractor, out=out, steps=steps, size=size, seed=seed, told=told
+        )
+    typer.echo(f"Kept: step {kept['kept_step']} of {steps}, dense quality {kept['score']:.3f}.")
+    typer.echo(f"Extractor: {kept['extractor']}")
+
+
+@app.command()
 def calibrate(
     model: Annotated[Path, typer.Argument(help="Folder written by train.")],
     data: Data,

@@ -8,11 +8,11 @@ from typing import Protocol
 from unplateau.errors import PieceError, nearest
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.bounded import RUNGS, rung
-from unplateau.extractors.checkpoint import TIMM, from_file
+from unplateau.extractors.checkpoint import from_file
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.teachers import from_spelling
 from unplateau.extractors.tensors import SUFFIXES
-from unplateau.extractors.timm import from_timm, timm_names
+from unplateau.extractors.timm import TIMM, from_timm, timm_names
 
 
 class Builder(Protocol):

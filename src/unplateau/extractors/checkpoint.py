@@ -6,21 +6,23 @@ from pathlib import Path
 
 from unplateau.errors import PieceError
 from unplateau.extractors.base import AbstractExtractor
+from unplateau.extractors.bounded import rung
 from unplateau.extractors.squeezenet import squeezenet
-from unplateau.extractors.tensors import TensorFile, read_tensors
-from unplateau.extractors.timm import from_timm
+from unplateau.extractors.teachers import from_spelling
+from unplateau.extractors.tensors import TensorFile, load, read_tensors
+from unplateau.extractors.timm import TIMM
+
+SQUEEZENET = "squeezenet1_1"
 
 FIRE_MODULE = "features.3.squeeze.weight"
 """A tensor that tells SqueezeNet's layout from any other."""
-
-TIMM = "timm/"
-"""What the name of an architecture of timm begins with."""
 
 
 def from_file(path: Path, *, architecture: str | None = None) -> AbstractExtractor:
     """The extractor whose weights `path` holds.
 
-    `architecture` is "timm/<name>"; without it, the file's own metadata or the names of its tensors decide.
+    `architecture` is "timm/<name>" or a rung such as "unet"; without it, the file's own metadata or the names of its
+    tensors decide.
     Wrappers around the names ("module.", "teacher.backbone.", ...) are seen through.
 
     Raises:
@@ -29,10 +31,14 @@ def from_file(path: Path, *, architecture: str | None = None) -> AbstractExtract
     file = read_tensors(path)
     named = architecture or file.architecture
     if named.startswith(TIMM):
-        return from_timm(named.removeprefix(TIMM), weights=path)
+        return from_spelling(named, weights=path)
+    if (bounded := rung(named)) is not None:
+        load(bounded, file, named)
+        bounded.pretrained = True
+        return bounded
     if architecture:
         raise PieceError(
-            f"`architecture` must be 'timm/<name>'; got {architecture!r}. Leave it out or name one of timm."
+            f"`architecture` must be 'timm/<name>' or a rung such as 'unet'; got {architecture!r}. Leave it out."
         )
     if any(name.endswith(FIRE_MODULE) for name in file.tensors):
         return squeezenet(path, preprocessing=_squeezenet_preprocessing(file))
@@ -43,5 +49,10 @@ def from_file(path: Path, *, architecture: str | None = None) -> AbstractExtract
 
 
 def _squeezenet_preprocessing(file: TensorFile) -> str:
-    """Only torchvision's own file has the classifier, and its weights expect torchvision's own normalisation."""
+    """Only torchvision's own file has the classifier, and its weights expect torchvision's own normalisation.
+
+    A file of ours says it.
+    """
+    if file.architecture.startswith(SQUEEZENET):
+        return "imagenet" if file.architecture.endswith("-imagenet") else "caffe"
     return "imagenet" if any(name.endswith("classifier.1.weight") for name in file.tensors) else "caffe"

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 
 from unplateau.errors import PieceError
 from unplateau.extractors.base import AbstractExtractor
-from unplateau.extractors.checkpoint import TIMM
 from unplateau.extractors.layouts import Copy, Grid, Source, copies, plain, with_positions
 from unplateau.extractors.normalise import imagenet
 from unplateau.extractors.tensors import COUNTER, ENOUGH, TensorFile, read_tensors
-from unplateau.extractors.timm import TimmExtractor, from_timm
+from unplateau.extractors.timm import TIMM, TimmExtractor, from_timm
 
 BRANCHES = ("teacher", "student")
 

@@ -14,6 +14,9 @@ from unplateau.extractors.normalise import Normalise
 from unplateau.extractors.tensors import load, read_tensors
 from unplateau.types import Characteristics, Level
 
+TIMM = "timm/"
+"""What the name of an architecture of timm begins with."""
+
 
 @final
 class TimmExtractor(AbstractExtractor):

@@ -88,11 +88,14 @@ class BatchStream(IterableDataset[Batch]):
         return torch.tensor(places), torch.tensor(classes, dtype=torch.uint8)
 
     def _positions(self, step: int) -> Tensor:
-        """Positions (B,) of step's images in an endless row of shuffled passes."""
-        size = len(self.indices)
-        wanted = torch.arange(step * self.batch, (step + 1) * self.batch)
-        passes = {int(number): _shuffled(size, self.seed, int(number)) for number in (wanted // size).unique()}
-        return torch.stack([passes[int(place // size)][place % size] for place in wanted])
+        return positions(len(self.indices), self.batch, step, self.seed)
+
+
+def positions(size: int, batch: int, step: int, seed: int) -> Tensor:
+    """Positions (B,) of a step's images in an endless row of shuffled passes over `size` images."""
+    wanted = torch.arange(step * batch, (step + 1) * batch)
+    passes = {int(number): _shuffled(size, seed, int(number)) for number in (wanted // size).unique()}
+    return torch.stack([passes[int(place // size)][place % size] for place in wanted])
 
 
 def batches(stream: BatchStream) -> DataLoader[Batch]:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from unplateau.data.transforms import Augmentation
 from unplateau.decoders.catalogue import build_decoder
 from unplateau.errors import PieceError
+from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.frozen import FrozenExtractor
 from unplateau.files import plain, write_bytes, write_json
@@ -74,6 +75,16 @@ def save_model(saved: SavedModel, folder: Path, facts: dict[str, Any]) -> None:
         **facts,
     }
     write_json(folder / FACTS, content)
+
+
+def save_extractor(extractor: AbstractExtractor, path: Path) -> None:
+    """Write an extractor as a file that `build_extractor` reads: it names its own architecture.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in extractor.state_dict().items()}
+    write_bytes(path, save(state, {"architecture": extractor.architecture}))
 
 
 def load_model(folder: Path) -> SavedModel:

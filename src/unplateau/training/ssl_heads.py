@@ -1,0 +1,68 @@
+"""Heads and losses of self-supervision: the only file that imports lightly."""
+
+from __future__ import annotations
+
+import warnings
+from typing import cast
+
+from torch import Tensor, nn
+
+HIDDEN, BOTTLENECK, PROTOTYPES, PROJECTED = 256, 64, 512, 64
+"""Widths of the heads: a hundredth of the published ones, as images and budgets are."""
+
+TEACHER_TEMPERATURE = 0.04
+
+
+def prototype_head(channels: int) -> nn.Module:
+    """DINO's head (arXiv 2104.14294): rows (M, channels) to logits of prototypes (M, PROTOTYPES).
+
+    With batch normalisation, which the paper has for convolutional networks: the features of a random network differ
+    so little between images that without it every row begins at the same prototype and stays there, and a row of
+    zeros has no direction to normalise.
+    """
+    from lightly.models.modules.heads import DINOProjectionHead
+
+    with warnings.catch_warnings():
+        # lightly normalises its weights by a function that torch has replaced by another.
+        warnings.simplefilter("ignore", FutureWarning)
+        return cast(nn.Module, DINOProjectionHead(channels, HIDDEN, BOTTLENECK, PROTOTYPES, batch_norm=True))
+
+
+def dense_head(channels: int) -> nn.Module:
+    """DenseCL's head (arXiv 2011.09157): rows (M, channels) to embeddings (M, PROJECTED)."""
+    from lightly.models.modules.heads import DenseCLProjectionHead
+
+    return cast(nn.Module, DenseCLProjectionHead(channels, HIDDEN, PROJECTED))
+
+
+def view_loss() -> nn.Module:
+    """DINO's loss: teacher and student logits, a list of (B, PROTOTYPES) for each view, to a number."""
+    from lightly.loss import DINOLoss
+
+    return cast(nn.Module, DINOLoss(PROTOTYPES, teacher_temp=TEACHER_TEMPERATURE))
+
+
+def patch_loss() -> nn.Module:
+    """iBOT's loss (arXiv 2111.07832): teacher and student logits of masked cells, and the mask (B, h, w)."""
+    from lightly.loss import IBOTPatchLoss
+
+    return cast(nn.Module, IBOTPatchLoss(PROTOTYPES, teacher_temp=TEACHER_TEMPERATURE))
+
+
+def contrast_loss(temperature: float) -> nn.Module:
+    """InfoNCE of rows that belong together (M, D), (M, D), against all others (arXiv 2002.05709)."""
+    from lightly.loss import NTXentLoss
+
+    return cast(nn.Module, NTXentLoss(temperature))
+
+
+def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
+    """Move the teacher's weights by 1 - `keep` of the way to the student's."""
+    from lightly.models.utils import update_momentum
+
+    update_momentum(student, teacher, keep)
+
+
+def centred(loss: nn.Module, logits: Tensor) -> Tensor:
+    """The teacher's logits (M, PROTOTYPES) as its loss sees them: without their running mean, sharpened."""
+    return (logits - cast(Tensor, loss.center).reshape(1, -1)) / TEACHER_TEMPERATURE

@@ -1,0 +1,354 @@
+"""Three ways to learn from images without masks, each for any extractor.
+
+Axes: B images, M rows, C channels, D channels of an embedding, h w cells, K points.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unplateau.data.grid import SMALLEST
+from unplateau.errors import UnplateauError, nearest
+from unplateau.extractors.base import AbstractExtractor
+from unplateau.training.devices import native_bf16
+from unplateau.training.ssl_heads import (
+    centred,
+    contrast_loss,
+    dense_head,
+    follow,
+    patch_loss,
+    prototype_head,
+    view_loss,
+)
+from unplateau.training.ssl_views import Look, Views, block_mask, shared_points, views
+from unplateau.types import Characteristics, Level, Size
+
+VIEW = 0.5
+"""Side of a view over the side of the image: a quarter of the cost, and about the resolution of the image."""
+
+SMALLEST_BF16 = 32
+"""Smaller views are computed in float32."""
+
+LONGEST_KEEP = 0.99
+"""Of the teacher's weights a step, later on; a hundred steps are then most of its memory."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one step: the loss, and how much of the images is left in what was embedded (see `spread_of`)."""
+
+    loss: Tensor
+    spread: Tensor
+
+
+class AbstractMethod(nn.Module, ABC):
+    """A student to train, and what it is trained against."""
+
+    student: AbstractExtractor
+
+    @abstractmethod
+    def forward(self, images: Tensor, generator: torch.Generator) -> Outcome:
+        """The loss of a batch of images float (B, 3, H, W), RGB 0..1."""
+
+    @abstractmethod
+    def advance(self, step: int) -> None:
+        """Called after optimiser step `step`."""
+
+    @property
+    @abstractmethod
+    def kept(self) -> AbstractExtractor:
+        """The extractor that is worth keeping."""
+
+
+def spread_of(rows: Tensor) -> Tensor:
+    """Root of the mean squared distance of rows (M, D), made of length 1, from their mean: 0 (all alike) .. 1."""
+    unit = F.normalize(rows.detach().float(), dim=1)
+    return (unit - unit.mean(0)).square().sum(1).mean().sqrt()
+
+
+def information_of(logits: Tensor) -> Tensor:
+    """What the prototypes say about which row it was, as a share of what they could, 0..1.
+
+    Entropy of the mean distribution minus mean entropy of the distributions, over the log of the number of rows. Both
+    ways in which self-distillation collapses bring it to 0: one prototype for all, and all prototypes for each.
+    """
+    p = logits.detach().float().softmax(1)
+    return (_entropy(p.mean(0)) - _entropy(p).mean()) / torch.tensor(float(len(p))).log()
+
+
+def _entropy(p: Tensor) -> Tensor:
+    return -(p * p.clamp_min(1e-12).log()).sum(-1)
+
+
+def look(extractor: AbstractExtractor, images: Tensor) -> Characteristics:
+    """The extractor in the fastest arithmetic that trains well; heads and losses stay in float32."""
+    device = images.device.type
+    # On a CPU, gradients of a bf16 convolution over maps of a single cell hold memory that nobody wrote (torch 2.15).
+    able = native_bf16(device) and min(images.shape[-2:]) >= SMALLEST_BF16
+    with torch.autocast(device, torch.bfloat16, enabled=able):
+        characteristics: Characteristics = extractor(images)
+    return characteristics
+
+
+# ---- what heads read -----------------------------------------------------------------------------------------
+
+
+def channels_of(extractor: AbstractExtractor) -> int:
+    """Channels of all levels together."""
+    return sum(level.channels for level in extractor.gives)
+
+
+def pooled(characteristics: Characteristics) -> Tensor:
+    """Mean and standard deviation of every channel of every level: (B, 2 C)."""
+    parts = []
+    for maps in characteristics.levels:
+        flat = maps.float().flatten(2)
+        parts += [flat.mean(2), (flat.var(2, unbiased=False) + 1e-5).sqrt()]
+    return torch.cat(parts, dim=1)
+
+
+def cells(characteristics: Characteristics, grid: Size) -> Tensor:
+    """All levels on one grid: (B, h, w, C)."""
+    maps = [_regridded(level.float(), grid) for level in characteristics.levels]
+    return torch.cat(maps, dim=1).permute(0, 2, 3, 1)
+
+
+def _regridded(maps: Tensor, grid: Size) -> Tensor:
+    finer = maps.shape[-2] >= grid[0] and maps.shape[-1] >= grid[1]
+    return F.adaptive_avg_pool2d(maps, grid) if finer else F.interpolate(maps, size=grid, mode="bilinear")
+
+
+def at_points(characteristics: Characteristics, points: Tensor) -> Tensor:
+    """All levels at points (B, K, 2), x before y, -1..1, between cells by their neighbours: (B, K, C)."""
+    found = [
+        F.grid_sample(level.float(), points[:, :, None], padding_mode="border", align_corners=False)[..., 0]
+        for level in characteristics.levels
+    ]
+    return torch.cat(found, dim=1).transpose(1, 2)
+
+
+def _multiple(size: Size, share: float, stride: int) -> Size:
+    """`share` of each side, rounded to a multiple of the coarsest stride, at least `SMALLEST`."""
+    least = -(-SMALLEST // stride) * stride
+    height, width = (max(least, round(side * share / stride) * stride) for side in size)
+    return height, width
+
+
+def _coarsest(extractor: AbstractExtractor) -> int:
+    return max(8, *(level.stride for level in extractor.gives))
+
+
+def _teacher(student: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
+    """A second piece that begins as the first; built anew, as normalised weights cannot be copied."""
+    twin = build()
+    twin.load_state_dict(student.state_dict())
+    return twin.requires_grad_(False)
+
+
+def _keep(step: int) -> float:
+    """The first steps go further, so that a short run is not held back by its random start."""
+    return min(LONGEST_KEEP, (1 + step) / (10 + step))
+
+
+# ---- self-distillation ---------------------------------------------------------------------------------------
+
+
+@final
+class SelfDistillation(AbstractMethod):
+    """DINO with iBOT's masked cells: a student agrees with its moving average (arXiv 2104.14294, arXiv 2111.07832).
+
+    Two global views, of which the student sees the masked form, and four small ones that the student alone sees.
+    """
+
+    GLOBAL, LOCAL = Look(scale=(0.35, 0.9)), Look(scale=(0.15, 0.35))
+    SMALL_VIEWS, MASKED = 4, 0.3
+
+    def __init__(self, student: AbstractExtractor) -> None:
+        super().__init__()
+        self.student = student
+        self.teacher = copy.deepcopy(student).requires_grad_(False)
+        channels = channels_of(student)
+        self.head, self.patch_head = prototype_head(2 * channels), prototype_head(channels)
+        self.teacher_head = _teacher(self.head, lambda: prototype_head(2 * channels))
+        self.teacher_patch_head = _teacher(self.patch_head, lambda: prototype_head(channels))
+        self.view_loss, self.patch_loss = view_loss(), patch_loss()
+        self.token = nn.Parameter(torch.full((1, 3, 1, 1), 0.5))
+        self.cell = _coarsest(student)
+
+    def forward(self, images: Tensor, generator: torch.Generator) -> Outcome:
+        """See `AbstractMethod`."""
+        whole = (images.shape[-2], images.shape[-1])
+        large, small = _multiple(whole, VIEW, self.cell), _multiple(whole, VIEW / 2, self.cell)
+        seen = torch.cat([views(images, large, self.GLOBAL, generator).images for _ in range(2)])
+        little = torch.cat([views(images, small, self.LOCAL, generator).images for _ in range(self.SMALL_VIEWS)])
+        hidden = block_mask(len(seen), large, self.cell, self.MASKED, generator).to(images.device)
+        with torch.no_grad():
+            told = look(self.teacher, seen)
+            targets = self.teacher_head(pooled(told))
+        answered = look(self.student, torch.where(hidden[:, None], self.token, seen))
+        answers = [self.head(pooled(answered)), self.head(pooled(look(self.student, little)))]
+        said = [*answers[0].chunk(2), *answers[1].chunk(self.SMALL_VIEWS)]
+        spread = information_of(centred(self.view_loss, targets))
+        loss = self.view_loss(list(targets.chunk(2)), said) + self._masked_loss(told, answered, hidden)
+        return Outcome(loss, spread)
+
+    def _masked_loss(self, told: Characteristics, answered: Characteristics, hidden: Tensor) -> Tensor:
+        mask = hidden[:, :: self.cell, :: self.cell]
+        grid = (mask.shape[-2], mask.shape[-1])
+        with torch.no_grad():
+            targets = self.teacher_patch_head(cells(told, grid)[mask])
+        loss: Tensor = self.patch_loss(targets, self.patch_head(cells(answered, grid)[mask]), mask)
+        return loss
+
+    def advance(self, step: int) -> None:
+        """The teacher follows."""
+        follow(self.teacher, self.student, _keep(step))
+        follow(self.teacher_head, self.head, _keep(step))
+        follow(self.teacher_patch_head, self.patch_head, _keep(step))
+
+    @property
+    def kept(self) -> AbstractExtractor:
+        """The teacher, which is the better of the two throughout."""
+        return self.teacher
+
+
+# ---- masked images -------------------------------------------------------------------------------------------
+
+
+@final
+class MaskedImages(AbstractMethod):
+    """SimMIM: cells of the image are hidden, and a linear head gives their pixels back (arXiv 2111.09886).
+
+    What hides them is a learned colour in the image and no token, so that convolutional networks learn by it too.
+    From maps finer than `PATCH` pixels only each cell that begins a patch is read, and must tell all of the patch: a
+    head that asked each cell for its own pixel would leave colours in the features and nothing else.
+    """
+
+    LOOK = Look(scale=(0.5, 1.0), contrast=0.2, brightness=0.1, colour=0.04, grey=0.0)
+    MASKED, PATCH = 0.5, 8
+
+    def __init__(self, student: AbstractExtractor) -> None:
+        super().__init__()
+        self.student = student
+        self.token = nn.Parameter(torch.full((1, 3, 1, 1), 0.5))
+        self.heads = nn.ModuleList(_painter(level, self.PATCH) for level in student.gives)
+        self.cell = _coarsest(student)
+
+    def forward(self, images: Tensor, generator: torch.Generator) -> Outcome:
+        """See `AbstractMethod`."""
+        size = _multiple((images.shape[-2], images.shape[-1]), 0.75, self.cell)
+        seen = views(images, size, self.LOOK, generator).images
+        hidden = block_mask(len(seen), size, max(self.PATCH, self.cell // 2), self.MASKED, generator).to(images.device)
+        characteristics = look(self.student, torch.where(hidden[:, None], self.token, seen))
+        painted = [head(maps.float()) for head, maps in zip(self.heads, characteristics.levels, strict=True)]
+        wrong = (torch.stack(painted).sum(0) - (seen - 0.45) / 0.25).abs().mean(1)
+        rows = cells(characteristics, (4, 4)).flatten(0, 2)
+        return Outcome(wrong[hidden].mean(), spread_of(rows))
+
+    def advance(self, step: int) -> None:
+        """Nothing follows."""
+
+    @property
+    def kept(self) -> AbstractExtractor:
+        """The only network there is."""
+        return self.student
+
+
+def _painter(level: Level, patch: int) -> nn.Module:
+    """From features (B, C, h, w) to an image (B, 3, H, W), each cell a patch of it."""
+    step = max(1, patch // level.stride)
+    side = step * level.stride
+    return nn.Sequential(nn.Conv2d(level.channels, 3 * side**2, 1, stride=step), nn.PixelShuffle(side))
+
+
+# ---- dense contrast ------------------------------------------------------------------------------------------
+
+
+@final
+class DenseContrast(AbstractMethod):
+    """One pixel in two crops is told from all other pixels, by a moving average of the student.
+
+    Pixels are paired by the known geometry of the crops, as in VADeR (arXiv 2011.05499), with the head of DenseCL
+    (arXiv 2011.09157).
+    """
+
+    LOOK = Look(scale=(0.35, 0.8))
+    POINTS, TEMPERATURE = 48, 0.2
+
+    def __init__(self, student: AbstractExtractor) -> None:
+        super().__init__()
+        self.student = student
+        self.teacher = copy.deepcopy(student).requires_grad_(False)
+        self.head = dense_head(channels_of(student))
+        self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
+        self.loss = contrast_loss(self.TEMPERATURE)
+        self.cell = _coarsest(student)
+
+    def forward(self, images: Tensor, generator: torch.Generator) -> Outcome:
+        """See `AbstractMethod`."""
+        size = _multiple((images.shape[-2], images.shape[-1]), VIEW, self.cell)
+        first, second = (views(images, size, self.LOOK, generator) for _ in range(2))
+        points = shared_points(first, second, self.POINTS, generator)
+        asked = self._embedded(self.student, self.head, (first, second), points)
+        with torch.no_grad():
+            told = self._embedded(self.teacher, self.teacher_head, (first, second), points)
+        loss = self.loss(asked[0], told[1]) + self.loss(asked[1], told[0])
+        return Outcome(loss / 2, spread_of(told[0]))
+
+    def _embedded(
+        self, extractor: AbstractExtractor, head: nn.Module, pair: tuple[Views, Views], points: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings (B K, D) of the points in each of the two views."""
+        characteristics = look(extractor, torch.cat([each.images for each in pair]))
+        rows: Tensor = head(at_points(characteristics, torch.cat(points)).flatten(0, 1))
+        first, second = rows.chunk(2)
+        return first, second
+
+    def advance(self, step: int) -> None:
+        """The teacher follows."""
+        follow(self.teacher, self.student, _keep(step))
+        follow(self.teacher_head, self.head, _keep(step))
+
+    @property
+    def kept(self) -> AbstractExtractor:
+        """The teacher."""
+        return self.teacher
+
+
+METHODS: dict[str, Callable[[AbstractExtractor], AbstractMethod]] = {
+    "dense": DenseContrast,
+    "dino": SelfDistillation,
+    "simmim": MaskedImages,
+}
+"""The methods by name."""
+
+RATES = {"dense": 2e-3, "dino": 5e-4, "simmim": 2e-3}
+"""Learning rates that suit them. At 2e-3 self-distillation loses nearly all it knew of its images at first."""
+
+
+def build_method(name: str, student: AbstractExtractor) -> AbstractMethod:
+    """The method `name` of `METHODS` around an extractor, which it trains.
+
+    Raises:
+        UnplateauError: no such name.
+    """
+    refuse_unknown_method(name)
+    return METHODS[name](student)
+
+
+def refuse_unknown_method(name: str) -> None:
+    """Refuse a name that is not in `METHODS`, before anything is read.
+
+    Raises:
+        UnplateauError: it is not.
+    """
+    if name not in METHODS:
+        raise UnplateauError(f"`method` must be one of {', '.join(METHODS)}; got {name!r}: {nearest(name, METHODS)}")
