@@ -156,10 +156,9 @@ def _in_stages(run: Run, fits: list[Fit], own: list[Fit], order: Order) -> tuple
 def _trained(run: Run, fits: list[Fit], order: Order) -> Run:
     """The run with the outcomes of some fits, and that of position alone."""
     outcomes = _by_name(fits, run_fits(fits, _views(fits, run.pictures), order.cache, order.told))
-    fixed = run.outcomes[run.plan.baseline][0].fixed if run.plan.baseline in run.outcomes else None
+    imposed = run.outcomes[run.plan.baseline][0].imposed if run.plan.baseline in run.outcomes else None
     for name in set(own_names(run.plan)) & set(outcomes):
-        # One thing changes at a time: a trial is read at the threshold in force, however stale.
-        outcomes[name] = tuple(replace(each, fixed=fixed) for each in outcomes[name])
+        outcomes[name] = tuple(replace(each, fixed=imposed) for each in outcomes[name])
     prior = {PRIOR: tuple(position_scores(run.pictures, fold) for fold in run.folds)}
     return replace(run, outcomes={**prior, **run.outcomes, **outcomes}, _sums={})
 

@@ -90,9 +90,9 @@ def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: To
         if fault.repaired is None:
             continue
         again = [replace(fit, name=tried(fault), view=tried(fault), maps=()) for fit in fits]
-        fixed = run.outcomes[run.plan.baseline][0].fixed
+        imposed = run.outcomes[run.plan.baseline][0].imposed
         done = run_fits(again, {tried(fault): fault.repaired}, cache, told)
-        outcomes[tried(fault)] = tuple(replace(each, fixed=fixed) for each in done)
+        outcomes[tried(fault)] = tuple(replace(each, fixed=imposed) for each in done)
         outcomes[as_it_is(fault)] = tuple(_rescored(run, fault.repaired, number) for number in range(len(run.folds)))
     return replace(run, outcomes=outcomes, _sums={})
 

@@ -25,7 +25,7 @@ from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
-from unplateau.measures.thresholds import ScoreTable, best_threshold
+from unplateau.measures.thresholds import ScoreTable, best_threshold, mean_iou
 from unplateau.model import SegmentationModel
 from unplateau.progress import Told
 from unplateau.training.devices import hearing, keep_memory
@@ -36,6 +36,9 @@ from unplateau.types import Epoch, Fold, Pictures
 
 SEEN = 48
 """Images of the training part that are scored too: enough to tell whether a model can fit what it saw."""
+
+STALE = 0.01
+"""IoU on the inner part that a threshold must lose against the best one to count as stale."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,18 @@ class Fitted:
     def threshold(self) -> float:
         """The threshold of a binary task that is in force; nan if none is defined."""
         return best_threshold(self.inner) if self.fixed is None else self.fixed
+
+    @property
+    def imposed(self) -> float | None:
+        """The threshold at which trainings beside this one are read too; None = each chooses its own, as this one did.
+
+        One thing changes at a time: where this threshold is stale it stays so. But a sound one is sound for this
+        model only, and others read at it would look worse than they are.
+        """
+        if self.fixed is None or not len(self.inner):
+            return self.fixed
+        lost = mean_iou(self.inner.at(best_threshold(self.inner))) - mean_iou(self.inner.at(self.fixed))
+        return self.fixed if lost >= STALE else None
 
 
 Views = dict[str, Pictures]
