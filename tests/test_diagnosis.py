@@ -288,7 +288,7 @@ def noisy(values: np.ndarray, spread: float, count: int = 1000) -> np.ndarray:
     return values + np.random.default_rng(0).normal(0, spread, (count, len(values)))
 
 
-@pytest.mark.parametrize("exponent", [0.35, 0.5, 0.8])
+@pytest.mark.parametrize("exponent", [0.35, 0.5, 0.8, 1.5, 2.5])
 def test_a_planted_power_law_is_recovered_within_its_interval(exponent):
     law = lambda share: 0.8 - 0.15 * share**-exponent  # noqa: E731
     ahead = predict(SHARES, noisy(law(SHARES), 0.004), (2.0, 4.0), np.random.default_rng(0))

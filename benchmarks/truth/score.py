@@ -79,7 +79,7 @@ def _diagnosed(case: Case, folder: Path) -> Told:
     said = api.diagnose(data, positive=[1], model=model, extractor=candidate, steps=STEPS, out=out)
     gains = {each["name"]: tuple(each["gain"][end] for end in ("mean", "low", "high")) for each in said["considered"]}
     listed = tuple(each["name"] for each in said["remedies"])
-    shutil.rmtree(out / "fits")
+    shutil.rmtree(out / "fits", ignore_errors=True)
     return Told(
         case.name,
         listed[0] if listed else NOTHING,

@@ -11,7 +11,7 @@ from unplateau.data.splits import nested
 from unplateau.diagnosis.check import AbstractCheck, unmeasured
 from unplateau.diagnosis.plan import less_name
 from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.scaling import EXPONENTS, Law, fit_law, predict
+from unplateau.diagnosis.scaling import Law, fit_law, likely_exponent, predict
 from unplateau.measures.intervals import interval
 from unplateau.types import Finding, Interval, Verdict
 
@@ -46,8 +46,8 @@ class DataScaleCheck(AbstractCheck[DataMeasured | None]):
     """What more data of the same kind would add.
 
     What it measures: the baseline trained on nested shares of the training groups, whole groups at a time, scored on
-        the same images; a power law through the points, with its exponent drawn from the range that vision models
-        show; the IoU at twice and four times the data.
+        the same images; a power law through the points, with an exponent that they allow; the IoU at twice and four
+        times the data.
 
     Why it matters: more data is the dearest remedy and the one most often guessed.
 
@@ -81,7 +81,7 @@ class DataScaleCheck(AbstractCheck[DataMeasured | None]):
         names_of = [f"{factor:g}x" for factor in FACTORS]
         return DataMeasured(
             points=points,
-            law=fit_law(shares, means, sum(EXPONENTS) / 2),
+            law=fit_law(shares, means, likely_exponent(shares, means)),
             predicted={n: interval(c, a) for n, c, a in zip(names_of, centre, ahead, strict=True)},
             gains={
                 n: interval(c - means[-1], a - draws[:, -1]) for n, c, a in zip(names_of, centre, ahead, strict=True)

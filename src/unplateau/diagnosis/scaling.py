@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from unplateau.measures.intervals import Draws
 
-EXPONENTS = (0.3, 1.0)
-"""Range of the exponent for data, even: learning curves of vision models lie in it (arXiv 1712.00409, 2108.07686)."""
+EXPONENTS = (0.3, 3.0)
+"""Range of the exponent, even before anything is seen: learning curves of vision models lie in .3 to 1 (arXiv
+1712.00409, 2108.07686), small tasks saturate faster, and so do steps under a schedule that ends at a low rate
+(docs/log.md)."""
 
-STEP_EXPONENTS = (0.3, 3.0)
-"""The same for steps: a schedule that ends at a low rate saturates faster than data do. Doubling the steps of planted
-tasks gave exponents from .2 to 3 (docs/log.md)."""
+NOISE = 0.0106
+"""Standard deviation in IoU of one training by its seed: that of a difference of two (`gains.SEED_SPREAD`) over the root
+of two."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,37 @@ def predict(
     draws: NDArray[np.float64],
     factors: tuple[float, ...],
     generator: np.random.Generator,
-    exponents: tuple[float, float] = EXPONENTS,
 ) -> list[Draws]:
-    """For draws (R, K) of the IoU at K shares, the IoU (R,) at each of `factors` times the data.
+    """For draws (R, K) of the IoU at K shares, the IoU (R,) at each of `factors` times the whole.
 
-    Each draw gets its own exponent from `exponents`: three points do not fix it, and the interval must say so. The
-    law gives the change from all of the data, so the prediction starts from what was measured there.
+    Each draw gets its own exponent: from the whole range where two points cannot tell it, else one that its points
+    allow. The law gives the change from all of the data, so the prediction starts from what was measured there.
     """
-    drawn = generator.uniform(*exponents, size=len(draws))
+    drawn = _exponents(shares, draws, generator)
     _, scales = _fit(shares, draws, drawn)
     return [np.minimum(1.0, draws[:, -1] + scales * (1 - factor**-drawn)) for factor in factors]
+
+
+def likely_exponent(shares: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    """The mean of the exponents that one curve (K,) allows."""
+    return float(_exponents(shares, np.repeat(values[None], 400, 0), np.random.default_rng(0)).mean())
+
+
+def _exponents(
+    shares: NDArray[np.float64], draws: NDArray[np.float64], generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """An exponent for each draw (R,), in proportion to how likely it makes the points, whose noise is `NOISE`."""
+    if len(shares) < 3:
+        return generator.uniform(*EXPONENTS, size=len(draws))
+    grid = np.linspace(*EXPONENTS, 28)
+    worth = np.empty((len(draws), len(grid)))
+    for place, exponent in enumerate(grid):
+        ceilings, scales = _fit(shares, draws, np.full(len(draws), exponent))
+        missed = draws - (ceilings[:, None] - scales[:, None] * shares[None] ** -exponent)
+        worth[:, place] = -(missed**2).sum(1) / (2 * NOISE**2)
+    # The largest of log weights with Gumbel noise is a draw by the weights.
+    picked: NDArray[np.float64] = grid[(worth + generator.gumbel(size=worth.shape)).argmax(1)]
+    return picked
 
 
 def _fit(
