@@ -15,8 +15,7 @@ EXPONENTS = (0.3, 3.0)
 (docs/log.md)."""
 
 NOISE = 0.0106
-"""Standard deviation in IoU of one training by its seed: that of a difference of two (`gains.SEED_SPREAD`) over the root
-of two."""
+"""Standard deviation in IoU of one training by its seed: that of a difference (`gains.SEED_SPREAD`) over root two."""
 
 
 @dataclass(frozen=True)
