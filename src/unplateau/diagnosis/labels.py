@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, distance_transform_edt, label
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, label
 from scipy.stats import beta
 
 from unplateau.diagnosis.anatomy import thresholds
@@ -61,7 +61,8 @@ class LabelsMeasured:
     `wander` is the mean distance, in pixels, of the masks' contours from those of the answers; `beyond` what of it
     exceeds the median picture's, which is taken for the model's own. `likely` is the share of pictures with an
     omitted object, an invented one or a foreign mask. `spots`, `denied` and `partners` (picture, whose mask fits it)
-    say where; `cuts` the threshold of each answer in steps of 1 / BINS; `worst` the lowest scores, worst first.
+    say where; `by_lot` whether labels fell by lot; `cuts` the threshold of each answer in steps of 1 / BINS; `worst`
+    the lowest scores, worst first.
     """
 
     omitted: Interval
@@ -74,6 +75,7 @@ class LabelsMeasured:
     spots: tuple[Spot, ...]
     denied: tuple[Spot, ...]
     partners: tuple[tuple[int, int], ...]
+    by_lot: bool
     cuts: tuple[int, ...]
     worst: tuple[str, ...]
 
@@ -110,7 +112,11 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
         likely = found.belief >= 0.5
         large = likely & (found.evidence >= large_from(found.evidence[likely & ~found.alone]))
         claimed = given.pixels >= large_from(given.pixels.astype(np.float64))
-        large = _drawn(run, found, large)
+        decisive = found.evidence >= large_from(found.evidence[~found.alone]) / 2
+        seen_by_none = found.those(decisive & run.unseen[found.image])
+        by_lot = draw_lots(seen_by_none, np.random.default_rng(run.seed)).random
+        # Where labels were left out by lot no object is confident, and yet what the mask lacks is what it should have.
+        large = decisive if by_lot else large
         lacking = large & found.alone
         base = _base_rate(masks[shown], run.pictures.task.outputs)
         claimed &= _knowing(given, claimed, models, base)
@@ -132,6 +138,7 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
             spots=_spots(found, lacking, answers, cuts),
             denied=_spots(given, denied, masks, None),
             partners=partners,
+            by_lot=by_lot,
             cuts=tuple(cuts.tolist()),
             worst=tuple(run.pictures.names[shown[place]] for place in np.argsort(scores)[:EXAMPLES].tolist()),
         )
@@ -175,14 +182,19 @@ def share(part: int, whole: int) -> Interval:
 def repaired(pictures: Pictures, answers: NDArray[np.uint8], measured: LabelsMeasured) -> Pictures:
     """The pictures with what was surely wrong in their masks put right: same images, same order.
 
-    Omitted objects are added as the answers (N, C, H, W) have them, invented ones set to 255; where pictures surely
+    Omitted objects are added as the answers (N, C, H, W) have them, or set to 255 where labels fell by lot: an answer
+    in such doubt has not their shape, and would be scored on itself. Invented ones become 255; where pictures surely
     carry each other's masks these go back, and a mask that is surely foreign but whose own is not known becomes 255.
     """
     given = pictures.masks.numpy()
     masks = given.copy()
     for spot in measured.spots:
         answer = _answer(answers[spot.picture], measured.cuts[spot.picture])
-        masks[spot.picture][_part(answer == spot.value, spot) & (given[spot.picture] != IGNORE)] = spot.value
+        lacking = _part(answer == spot.value, spot)
+        if measured.by_lot:
+            lacking = binary_dilation(lacking, NEIGHBOURS) & (given[spot.picture] != spot.value)
+        lacking &= given[spot.picture] != IGNORE
+        masks[spot.picture][lacking] = IGNORE if measured.by_lot else spot.value
     for spot in measured.denied:
         masks[spot.picture][_part(given[spot.picture] == spot.value, spot)] = IGNORE
     fits = dict(measured.partners)
@@ -200,16 +212,6 @@ def _part(chosen: NDArray[np.bool_], spot: Spot) -> NDArray[np.bool_]:
 
 def _answer(said: NDArray[np.uint8], cut: int) -> NDArray[np.uint8]:
     return (said[0] >= cut).astype(np.uint8) if len(said) == 1 else said.argmax(0).astype(np.uint8)
-
-
-def _drawn(run: Run, found: Objects, large: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The objects of the answers (K,) that masks are held against: `large`, or all that decide where labels are drawn.
-
-    Where labels were left out at random no object is confident, and yet what the mask lacks is what it should have.
-    """
-    decisive = found.evidence >= large_from(found.evidence[~found.alone]) / 2
-    drawn = draw_lots(found.those(decisive & run.unseen[found.image]), np.random.default_rng(run.seed))
-    return decisive if drawn.random else large
 
 
 def _models(run: Run) -> NDArray[np.int64]:

@@ -121,8 +121,11 @@ def stages(plan: Plan, fits: list[Fit]) -> tuple[list[Fit], ...]:
 def make_given_fits(
     plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: Recipe, made: Made, seed: int
 ) -> list[Fit]:
-    """The ladder by `recipe`; the model in question on less, and with each trial, by its own recipe and seed."""
-    wanted = {rung.name for rung in plan.rungs if rung.kind != "baseline"}
+    """The ladder by `recipe`; the model in question on less, and with each trial, by its own recipe and seed.
+
+    So is the candidate and its control: it is to be taken in the place of that model's extractor.
+    """
+    wanted = {rung.name for rung in plan.rungs if rung.kind != "baseline" and rung.name not in (CANDIDATE, UNTRAINED)}
     ladder = [fit for fit in make_fits(plan, pictures, folds, recipe, seed) if fit.name in wanted]
     own = [fit for fit in make_fits(plan, pictures, folds, made.recipe, made.seed) if fit.name not in wanted]
     less = [fit for fit in own if fit.name != plan.baseline]

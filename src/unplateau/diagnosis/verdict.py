@@ -98,10 +98,15 @@ def _richer_pretraining(run: Run, measured: Measurements) -> Remedy | None:
     if measured.ladder is None or (gain := measured.ladder.pretraining) is None:
         return None
     rungs = {rung.name: rung for rung in measured.ladder.rungs}
+    beside = f"The best model trained from scratch scores {measured.ladder.scratch:.3f}."
+    if run.plan.trials:
+        # Who asks about a model of his own wants to know what it would gain.
+        gain = run.resampler.difference(run.sums(CANDIDATE), run.sums(run.plan.baseline))
+        beside = f"The model in question scores {run.reading(run.plan.baseline):.3f}."
     evidence = (
         f"The candidate, frozen under a light decoder, scores {rungs[CANDIDATE].iou:.3f}.",
         f"The same network with random weights scores {rungs[UNTRAINED].iou:.3f}.",
-        f"The best model trained from scratch scores {measured.ladder.scratch:.3f}.",
+        beside,
     )
     return Remedy("richer-pretraining", over_seeds(gain, run), "one training run", evidence)
 
