@@ -33,6 +33,7 @@ VERBS = {
     "diagnose": api.diagnose,
     "train": api.train,
     "compare": api.compare,
+    "upgrade": api.upgrade,
     "calibrate": api.calibrate,
     "predict": api.predict,
     "report": api.report,

@@ -18,6 +18,7 @@ __all__ = [
     "predict",
     "report",
     "train",
+    "upgrade",
 ]
 
 _WHERE = {
@@ -34,6 +35,7 @@ _WHERE = {
     "predict": "api",
     "report": "api",
     "train": "api",
+    "upgrade": "api",
 }
 
 

@@ -3,9 +3,11 @@
 from unplateau.verbs.answer import calibrate, predict
 from unplateau.verbs.diagnose import DIAGNOSIS, REPORT, curve, diagnose, report
 from unplateau.verbs.train import TABLE, compare, loaded, train
+from unplateau.verbs.upgrade import PAGE, upgrade
 
 __all__ = [
     "DIAGNOSIS",
+    "PAGE",
     "REPORT",
     "TABLE",
     "calibrate",
@@ -16,4 +18,5 @@ __all__ = [
     "predict",
     "report",
     "train",
+    "upgrade",
 ]
