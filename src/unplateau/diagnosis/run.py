@@ -27,8 +27,8 @@ class Run:
     """The data, its folds, and the outcome of each fit: `outcomes[name]` holds one for each fold.
 
     `reported` is the IoU that a model trained elsewhere is said to have; nan when nothing was said. `answered` is the
-    size at which its answers came, where that is not the working grid. `recipe` is the baseline's, None where it was not
-    trained.
+    size at which its answers came, where that is not the working grid. `recipe` is the baseline's, None where it was
+    not trained.
     """
 
     source: AbstractSource
