@@ -1,4 +1,4 @@
-"""Does the fused extractor lift what the verdict says it lifts? Baseline and upgrade on the same folds and seeds, same f.
+"""Does the fused extractor lift what the verdict says? Baseline and upgrade on the same folds and seeds, same f.
 
     python -m benchmarks.upgrade ../shared/data ../shared/weights/squeezenet1_1_imagenet_features.safetensors
 

@@ -217,7 +217,7 @@ def test_a_fusion_is_trained_saved_loaded_and_asked(weights, tmp_path):
     assert all(torch.equal(found[name], kept[name]) for name in kept)
     own.unlink()  # a saved model needs nothing but itself
     assert main(["predict", str(out), str(data / "images"), "--out", str(tmp_path / "masks")]) == 0
-    assert len(list((tmp_path / "masks").rglob("*.png"))) == 12
+    assert len(list((tmp_path / "masks" / "scores").glob("*.png"))) == 12
 
 
 # ---- which pieces a remedy names -----------------------------------------------------------------------------
