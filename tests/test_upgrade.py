@@ -243,6 +243,19 @@ def test_a_candidate_alone_is_frozen_under_the_same_decoder():
 
 
 @pytest.mark.parametrize(
+    ("baseline", "part"),
+    [
+        (Pieces("own.safetensors", "conv"), "trainable:own.safetensors"),
+        (Pieces("own.safetensors", "conv", frozen=True), "frozen:own.safetensors"),
+        (Pieces("fused(unet + b.pth)", "conv"), "unet + b.pth"),
+    ],
+)
+def test_in_a_fusion_the_baseline_learns_where_it_learnt_before(baseline, part):
+    pieces = built("richer-pretraining", baseline, "timm/resnet18@a.pth", alone=False)
+    assert pieces == Pieces(f"fused({part} + timm/resnet18@a.pth)", "conv")
+
+
+@pytest.mark.parametrize(
     ("remedy", "baseline", "says"),
     [
         ("train-longer", LOCAL, "'train-longer' is neither: train again with more `steps`"),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from unplateau.diagnosis.comparison import BETTER, UNTOLD, WORSE, Comparison, Contest, Pieces, method
 from unplateau.diagnosis.trials import larger, stronger
 from unplateau.errors import UnplateauError, nearest
-from unplateau.extractors.fused import PRETRAINED, fused_name
+from unplateau.extractors.fused import FROZEN, PRETRAINED, TRAINABLE, fused_name, is_fused
 from unplateau.extractors.tensors import SUFFIXES
 from unplateau.types import Interval, Pictures
 
@@ -92,8 +91,22 @@ def _richer(baseline: Pieces, candidate: str | None, *, alone: bool) -> Pieces:
         )
     if alone:
         return Pieces(candidate, baseline.decoder, frozen=True, pretrained=True)
-    brings = candidate.endswith(SUFFIXES) or "@" in Path(candidate).name or candidate.startswith(PRETRAINED)
-    return Pieces(fused_name(baseline.extractor, candidate if brings else f"{PRETRAINED}{candidate}"), baseline.decoder)
+    own, other = _as_it_was(baseline), candidate if _brings_weights(candidate) else f"{PRETRAINED}{candidate}"
+    return Pieces(fused_name(own, other), baseline.decoder)
+
+
+def _as_it_was(baseline: Pieces) -> str:
+    """The baseline's extractor as a part that is trained where it was trained and still where it was still."""
+    if is_fused(baseline.extractor):
+        return baseline.extractor
+    if baseline.frozen:
+        return f"{FROZEN}{baseline.extractor}"
+    return f"{TRAINABLE}{baseline.extractor}" if _brings_weights(baseline.extractor) else baseline.extractor
+
+
+def _brings_weights(extractor: str) -> bool:
+    """Whether a name holds its weights already: a file, or a network with one."""
+    return extractor.endswith(SUFFIXES) or "@" in extractor
 
 
 def _changed(baseline: Pieces, extractor: str, decoder: str) -> Pieces:
