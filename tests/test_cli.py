@@ -34,6 +34,7 @@ VERBS = {
     "train": api.train,
     "compare": api.compare,
     "pretrain": api.pretrain,
+    "upgrade": api.upgrade,
     "calibrate": api.calibrate,
     "predict": api.predict,
     "report": api.report,

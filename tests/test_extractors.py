@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from unplateau.errors import PieceError
 from unplateau.extractors.base import AbstractExtractor
+from unplateau.extractors.bounded import bounded
 from unplateau.extractors.catalogue import EXTRACTORS, build_extractor
 from unplateau.extractors.checkpoint import from_file
 from unplateau.extractors.frozen import freeze
+from unplateau.extractors.fused import fused
 from unplateau.extractors.normalise import CAFFE_MEAN, IMAGENET_MEAN, IMAGENET_STD
 from unplateau.extractors.squeezenet import PREPROCESSING, squeezenet
 from unplateau.extractors.tensors import match, read_tensors
@@ -33,8 +35,10 @@ BUILDERS: dict[str, Callable[[], AbstractExtractor]] = {
     "stride 14": lambda: from_timm("vit_small_patch14_dinov2", levels=(0,)),
     "channels last": lambda: from_timm("swin_tiny_patch4_window7_224", levels=(0, 1)),
     "starts at stride 1": lambda: from_timm("vgg11", levels=(0, 1, 2)),
+    "fused": lambda: build_extractor("fused(reach-9 + squeezenet1_1)"),
+    "fused, a stride between": lambda: fused((from_timm("vit_small_patch14_dinov2", levels=(0,)), bounded(5))),
 }
-LOCAL = ("resnet18", "convnext_atto", "mobilenetv3_small_100", "squeezenet1_1")
+LOCAL = ("resnet18", "convnext_atto", "mobilenetv3_small_100", "squeezenet1_1", "fused")
 
 
 @pytest.fixture(scope="module")

@@ -242,7 +242,7 @@ def named_in(key: str) -> set[str]:
     return set(re.findall(r"`(\w+)(?:\[\])?`", row))
 
 
-@pytest.mark.parametrize("key", ["data", "baseline", "families", "comparisons", "operating_point"])
+@pytest.mark.parametrize("key", ["data", "setup", "baseline", "families", "comparisons", "operating_point"])
 def test_each_part_has_the_keys_that_are_documented(key):
     assert set(written("usual")[key]) == named_in(key)
 

@@ -19,6 +19,7 @@ __all__ = [
     "pretrain",
     "report",
     "train",
+    "upgrade",
 ]
 
 _WHERE = {
@@ -36,6 +37,7 @@ _WHERE = {
     "pretrain": "api",
     "report": "api",
     "train": "api",
+    "upgrade": "api",
 }
 
 

@@ -4,9 +4,11 @@ from unplateau.verbs.answer import calibrate, predict
 from unplateau.verbs.diagnose import DIAGNOSIS, REPORT, curve, diagnose, report
 from unplateau.verbs.pretrain import pretrain
 from unplateau.verbs.train import TABLE, compare, loaded, train
+from unplateau.verbs.upgrade import PAGE, upgrade
 
 __all__ = [
     "DIAGNOSIS",
+    "PAGE",
     "REPORT",
     "TABLE",
     "calibrate",
@@ -18,4 +20,5 @@ __all__ = [
     "pretrain",
     "report",
     "train",
+    "upgrade",
 ]

@@ -51,7 +51,9 @@ RECIPE_HELP = (
 )
 RECIPES_HELP = "Two or more recipes, each a file or words as for train, or 'baseline'; the first is the reference."
 LOSSES = "also focal, tversky, focal-tversky, lovasz, boundary."
-PieceOf = Annotated[str, typer.Option(help="'unet', 'reach-33', any timm name, or a checkpoint file.")]
+PieceOf = Annotated[
+    str, typer.Option(help="'unet', 'reach-33', any timm name, a checkpoint file, or 'fused(unet + FILE)' of these.")
+]
 
 
 @app.command()
@@ -234,6 +236,42 @@ def pretrain(
         )
     typer.echo(f"Kept: step {kept['kept_step']} of {steps}, dense quality {kept['score']:.3f}.")
     typer.echo(f"Extractor: {kept['extractor']}")
+
+
+@app.command()
+def upgrade(
+    data: Data,
+    diagnosis: Annotated[Path, typer.Option("--from", help="diagnosis.json, or the folder that holds it.")],
+    remedy: Annotated[str | None, typer.Option(help="Which to build; the first of the diagnosis by default.")] = None,
+    extractor: Annotated[str, typer.Option(help="For richer-pretraining: a timm name or a file.")] = "",
+    alone: Annotated[bool, typer.Option(help="That extractor alone, not fused with the baseline's.")] = False,
+    force: Annotated[bool, typer.Option(help="Train what the diagnosis advises against.")] = False,
+    out: Out = Path("runs/upgrade"),
+    seeds: Annotated[int, typer.Option(help="How often each model is trained on each fold.")] = 1,
+    folds: Annotated[int | None, typer.Option(help="Parts of the data that report in turn.")] = None,
+    seed: Annotated[int | None, typer.Option(help="That of the diagnosis by default.")] = None,
+) -> None:
+    """Build the remedy that a diagnosis names; say what it gained, against what was predicted."""
+    from unplateau import api
+    from unplateau.report import upgrade_table
+
+    with Bar(Console(stderr=True)) as told:
+        content = api.upgrade(
+            data,
+            diagnosis=diagnosis,
+            remedy=remedy,
+            extractor=extractor or None,
+            alone=alone,
+            force=force,
+            out=out,
+            seeds=seeds,
+            folds=folds,
+            seed=seed,
+            told=told,
+        )
+    console = Console()
+    console.print(upgrade_table(content))
+    console.print(f"Page: {out / api.PAGE}", soft_wrap=True)
 
 
 @app.command()

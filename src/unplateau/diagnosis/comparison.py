@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,21 @@ BETTER, WORSE, UNTOLD = "better", "worse", "cannot tell"
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """Which two pieces are trained; `pretrained` takes the published weights of an extractor that is a name."""
+
+    extractor: str
+    decoder: str
+    frozen: bool = False
+    pretrained: bool = False
+
+
+@dataclass(frozen=True)
 class Contest:
-    """What is compared: recipes by name, the first of which the others are measured against, on which two pieces."""
+    """What is compared: recipes by name, the first of which the others are measured against, on which two pieces.
+
+    `others` are the pieces of those that have their own.
+    """
 
     recipes: Mapping[str, Recipe]
     extractor: str
@@ -38,6 +51,11 @@ class Contest:
     seeds: int
     folds: int
     seed: int
+    others: Mapping[str, Pieces] = field(default_factory=dict)
+
+    def pieces(self, name: str) -> Pieces:
+        """The pieces that the recipe of that name trains."""
+        return self.others.get(name, Pieces(self.extractor, self.decoder, self.frozen))
 
 
 @dataclass(frozen=True)
@@ -94,14 +112,14 @@ def _different(folds: tuple[Fold, ...]) -> tuple[Fold, ...]:
 
 def _fits(contest: Contest, name: str, folds: tuple[Fold, ...]) -> list[Fit]:
     """The trainings of a recipe, seed by seed."""
-    recipe = contest.recipes[name]
+    recipe, pieces = contest.recipes[name], contest.pieces(name)
     return [
         Fit(
             name=_file_name(name),
-            extractor=contest.extractor,
-            decoder=contest.decoder,
-            frozen=contest.frozen,
-            pretrained=False,
+            extractor=pieces.extractor,
+            decoder=pieces.decoder,
+            frozen=pieces.frozen,
+            pretrained=pieces.pretrained,
             view="image",
             fold=number,
             parts=fold,
@@ -194,8 +212,8 @@ def conclusion(comparison: Comparison) -> str:
     return " ".join(parts)
 
 
-def method(comparison: Comparison) -> str:
-    """How the verdicts came about, for whoever reads the table."""
+def method(comparison: Comparison, what: str = "recipe") -> str:
+    """How the verdicts came about, for whoever reads the table; `what` is what an entry is."""
     trained = f"{comparison.seeds} seeds" if comparison.seeds > 1 else "a single seed"
     folds = f"{comparison.folds} folds" if comparison.folds > 1 else "one split"
     several = len(comparison.entries) - 1
@@ -212,7 +230,7 @@ def method(comparison: Comparison) -> str:
         else ""
     )
     return (
-        f"Every recipe was trained with the same {trained} on the same {folds}; intervals (90 %) hold the variance of "
+        f"Every {what} was trained with the same {trained} on the same {folds}; intervals (90 %) hold the variance of "
         f"{comparison.groups} resampled groups and of the seeds.{assumed} {corrected} "
         "The IoU of whichever is picked as the best flatters a little, for it was picked on these images."
     )

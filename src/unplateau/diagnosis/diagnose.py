@@ -117,8 +117,9 @@ def train_all(
     refuse_no_inner(parts)
     diameter = object_diameter(pictures)
     plan = make_plan(diameter, pictures.size, baseline=baseline, candidate=order.candidate, untrained=order.untrained)
-    fits = make_fits(plan, pictures, parts, fitting(order.recipe, diameter), order.seed)
-    run = Run(source, pictures, parts, diameter, plan, {}, order.seed)
+    recipe = fitting(order.recipe, diameter)
+    fits = make_fits(plan, pictures, parts, recipe, order.seed)
+    run = Run(source, pictures, parts, diameter, plan, {}, order.seed, recipe=recipe)
     return _in_stages(run, fits, [fit for fit in fits if fit.name == plan.baseline], order)
 
 
@@ -130,7 +131,8 @@ def train_given(source: AbstractSource, pictures: Pictures, order: Order, given:
     plan = with_given(bare, given.made, decoder)
     fits = make_given_fits(plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
     outcomes = {plan.baseline: tuple(answered(given, pictures, fold) for fold in parts)}
-    run = Run(source, pictures, parts, diameter, plan, outcomes, order.seed, given.saved.reported)
+    reported = given.saved.reported
+    run = Run(source, pictures, parts, diameter, plan, outcomes, order.seed, reported, recipe=given.recipe)
     again = make_fits(plan, pictures, parts, given.recipe, given.made.seed)
     return _in_stages(run, fits, [fit for fit in again if fit.name == plan.baseline], order)
 

@@ -12,6 +12,7 @@ from unplateau.diagnosis.diagnose import Measurements, folds_said
 from unplateau.diagnosis.examples import Example
 from unplateau.diagnosis.fits import Fitted
 from unplateau.diagnosis.ladder import EITHER, FAMILIES, PRIOR
+from unplateau.diagnosis.plan import CANDIDATE
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.verdict import consider_remedies, find_remedies, say, scale_table
 from unplateau.files import plain
@@ -45,6 +46,7 @@ def document(
         "seconds": round(seconds, 1),
         "seed": run.seed,
         "data": _data(run, path),
+        "setup": _setup(run),
         "baseline": _baseline(run),
         "remedies": remedies,
         "considered": considered,
@@ -77,6 +79,18 @@ def _data(run: Run, path: str) -> dict[str, Any]:
         "object_diameter": run.diameter,
         "split": folds_said(run.folds, pictures),
         "warnings": pictures.warnings,
+    }
+
+
+def _setup(run: Run) -> dict[str, Any]:
+    """What it takes to train the baseline again, beside another, as it was trained here."""
+    candidates = [rung.extractor for rung in run.plan.rungs if rung.name == CANDIDATE]
+    return {
+        "positive": run.pictures.task.positive,
+        "folds": len(run.folds),
+        "frozen": run.plan.rung(run.plan.baseline).frozen,
+        "candidate": candidates[0] if candidates else None,
+        "recipe": run.recipe,
     }
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from unplateau.decoders.catalogue import build_decoder
 from unplateau.errors import UnplateauError
-from unplateau.extractors.catalogue import build_extractor
+from unplateau.extractors.catalogue import build_extractor, weight_files
 from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
 from unplateau.measures.thresholds import ScoreTable, best_threshold, mean_iou
@@ -217,8 +217,7 @@ def _key(fit: Fit, mark: str) -> str:
 
 
 def _weights_mark(extractor: str) -> str:
-    path = Path(extractor)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in weight_files(extractor))
 
 
 def _computed(numbered: list[tuple[int, Fit]], views: Views) -> Generator[tuple[int, Fitted], None, None]:

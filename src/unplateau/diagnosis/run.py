@@ -15,6 +15,7 @@ from unplateau.diagnosis.fits import Fitted
 from unplateau.diagnosis.plan import CONTEXT, Plan, mapped
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
 from unplateau.measures.thresholds import Counts, counts_at, iou, mean_iou, mean_over_classes
+from unplateau.training.recipe import Recipe
 from unplateau.types import Fold, Interval, Pictures, Size
 
 Sums = NDArray[np.float64]
@@ -26,7 +27,8 @@ class Run:
     """The data, its folds, and the outcome of each fit: `outcomes[name]` holds one for each fold.
 
     `reported` is the IoU that a model trained elsewhere is said to have; nan when nothing was said. `answered` is the
-    size at which its answers came, where that is not the working grid.
+    size at which its answers came, where that is not the working grid. `recipe` is the baseline's, None where it was
+    not trained.
     """
 
     source: AbstractSource
@@ -38,6 +40,7 @@ class Run:
     seed: int
     reported: float = math.nan
     answered: Size | None = None
+    recipe: Recipe | None = None
     _sums: dict[str, Sums] = field(default_factory=dict, repr=False, compare=False)
 
     @property

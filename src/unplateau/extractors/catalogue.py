@@ -9,6 +9,7 @@ from unplateau.errors import PieceError, nearest
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.bounded import RUNGS, rung
 from unplateau.extractors.checkpoint import from_file
+from unplateau.extractors.fused import fused, is_fused, parts_said
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.teachers import from_spelling
 from unplateau.extractors.tensors import SUFFIXES
@@ -104,12 +105,14 @@ def build_extractor(
     """A rung ("unet", "reach-33", ...), a name of `EXTRACTORS`, any other name of timm, or a path to a checkpoint.
 
     "timm/NAME@FILE" is a teacher from elsewhere: the network NAME of timm with the weights in FILE, in any layout that
-    `load_teacher` reads.
+    `load_teacher` reads. "fused(unet + FILE)" is several of these as one, see fused.py.
 
     Raises:
         PieceError: neither a name nor a file, or its weights cannot be had.
     """
     name = str(name_or_path)
+    if is_fused(name):
+        return _fused(name, pretrained=pretrained, weights=weights)
     if (known_rung := rung(name)) is not None:
         return known_rung
     if name in EXTRACTORS:
@@ -125,3 +128,17 @@ def build_extractor(
             f"{nearest(name, {*EXTRACTORS, *RUNGS, *known})}"
         )
     return from_timm(name, pretrained=pretrained, weights=weights)
+
+
+def weight_files(name: str) -> tuple[Path, ...]:
+    """The files whose content decides what an extractor of that name is, as far as they are there."""
+    paths = (Path(part.name.partition("@")[2] or part.name) for part in parts_said(name))
+    return tuple(path for path in paths if path.is_file())
+
+
+def _fused(name: str, *, pretrained: bool, weights: Path | None) -> AbstractExtractor:
+    if weights is not None:
+        raise PieceError(f"`weights` must go to one network; {name!r} has several. Name the file in its place.")
+    said = parts_said(name)
+    parts = tuple(build_extractor(part.name, pretrained=pretrained or part.pretrained) for part in said)
+    return fused(parts, tuple(part.frozen for part in said))

@@ -40,17 +40,17 @@ def write_comparison(content: dict[str, Any], path: Path) -> None:
     lines = [
         "# Recipes compared",
         "",
-        _escaped(content["conclusion"]),
+        escaped(content["conclusion"]),
         "",
         f"| {' | '.join(HEADS)} |",
         f"|{'---|' * len(HEADS)}",
-        *(f"| {' | '.join((_escaped(name), *numbers))} |" for name, *numbers in _rows(content)),
+        *(f"| {' | '.join((escaped(name), *numbers))} |" for name, *numbers in _rows(content)),
         "",
-        _escaped(content["method"]),
+        escaped(content["method"]),
         "",
         f"{data['images']} images in {data['groups']} groups at {height} x {width} pixels, from "
-        f"{_escaped(data['path'])}; extractor {_escaped(pieces['extractor'])}"
-        f"{' (frozen)' if pieces['frozen'] else ''}, decoder {_escaped(pieces['decoder'])}; "
+        f"{escaped(data['path'])}; extractor {escaped(pieces['extractor'])}"
+        f"{' (frozen)' if pieces['frozen'] else ''}, decoder {escaped(pieces['decoder'])}; "
         f"first seed {content['seed']}.",
         "",
         "## Every training",
@@ -70,15 +70,16 @@ def _rows(content: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         gain, p = entry["gain"], entry["p"]
         yield (
             entry["name"],
-            _interval(entry["iou"], ".3f"),
-            _interval(gain, "+.3f") if gain else "",
+            interval_said(entry["iou"], ".3f"),
+            interval_said(gain, "+.3f") if gain else "",
             "" if p is None else f"{p:.3f}",
             entry["verdict"] or "",
             f"{entry['seconds']:.0f}",
         )
 
 
-def _interval(values: dict[str, float | None], spec: str) -> str:
+def interval_said(values: dict[str, float | None], spec: str) -> str:
+    """A number with its interval, from JSON."""
     mean, low, high = (_number(values[name], spec) for name in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
 
@@ -89,9 +90,9 @@ def _number(value: float | None, spec: str) -> str:
 
 def _trainings(entry: dict[str, Any]) -> str:
     cells = [" ".join(_number(value, ".3f") for value in folds) for folds in entry["trainings"]]
-    return f"| {' | '.join([_escaped(entry['name']), *cells])} |"
+    return f"| {' | '.join([escaped(entry['name']), *cells])} |"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """The text with nothing in it that Markdown or a browser would take for more than letters."""
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " "))

@@ -22,6 +22,7 @@ from unplateau.report.saved import (
     OperatingPoint,
     Point,
     Saved,
+    Setup,
     Share,
     Worst,
 )
@@ -75,6 +76,8 @@ def parse(raw: object) -> Saved:
         scale=rows(source, "scale", _answer),
         findings=rows(source, "findings", _finding),
         worst=rows(source, "worst", _worst),
+        considered=rows(source, "considered", _remedy),
+        setup=_setup(record(source, "setup")),
     )
 
 
@@ -183,6 +186,15 @@ def _data(raw: dict[str, Any]) -> DataFacts:
         split=text(raw.get("split")),
         warnings=texts(raw, "warnings"),
     )
+
+
+def _setup(raw: dict[str, Any]) -> Setup | None:
+    """None where there is no recipe: nothing can be trained again by it."""
+    recipe = record(raw, "recipe")
+    if not recipe:
+        return None
+    folds, frozen = number(raw.get("folds")), raw.get("frozen") is True
+    return Setup(numbers(raw, "positive"), folds, frozen, text(raw.get("candidate")), recipe)
 
 
 def _baseline(raw: dict[str, Any]) -> Baseline:

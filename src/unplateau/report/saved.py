@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from unplateau.types import Epoch, Finding, Interval, Remedy, Rung
 
@@ -27,6 +28,17 @@ class DataFacts:
     def name(self) -> str:
         """The last part of the path, of either kind of slash."""
         return self.path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or "unnamed data"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What it takes to train the baseline again. `recipe` are its fields as they were written."""
+
+    positive: tuple[float, ...]
+    folds: float
+    frozen: bool
+    candidate: str
+    recipe: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,9 @@ class Worst:
 
 @dataclass(frozen=True)
 class Saved:
-    """Everything that a diagnosis.json holds. `remedies` is None where none was priced, () where none would help."""
+    """Everything that a diagnosis.json holds. `remedies` is None where none was priced, () where none would help;
+    `setup` is None where nothing was trained, or the diagnosis is of a time when it was not written.
+    """
 
     version: int
     unplateau: str
@@ -136,3 +150,5 @@ class Saved:
     scale: tuple[Answer, ...]
     findings: tuple[Finding, ...]
     worst: tuple[Worst, ...]
+    considered: tuple[Remedy, ...] = ()
+    setup: Setup | None = None

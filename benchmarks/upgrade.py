@@ -1,0 +1,130 @@
+"""Does the fused extractor lift what the verdict says? Baseline and upgrade on the same folds and seeds, same f.
+
+    python -m benchmarks.upgrade ../shared/data ../shared/weights/squeezenet1_1_imagenet_features.safetensors
+
+The baseline is a network trained from scratch; the upgrade the same network fused with the checkpoint, which stays
+frozen; both under the same decoder and by the recipe of a diagnosis. People and cars are to gain, fire is forced
+against advice and is to gain nothing. With `--predict` each set is diagnosed first, with the checkpoint as the
+candidate, and the predicted gain stands beside the achieved one. Prints a Markdown table with 90 % intervals, paired.
+What an interrupted run finished is kept in `--out` and not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from unplateau import api
+from unplateau.data import open_data, read_pictures
+from unplateau.diagnosis.building import RICHER, built, covers
+from unplateau.diagnosis.comparison import Contest, Entry, Pieces, run_contest
+from unplateau.diagnosis.diagnose import RECIPE, fitting
+from unplateau.diagnosis.views import object_diameter
+from unplateau.types import Interval
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set, its positive class, and the gain that the upgrade must show; None where it must show none."""
+
+    name: str
+    positive: int
+    least: float | None
+
+    def met(self, gain: Interval) -> bool:
+        """Whether it shows that: the mean above `least` and the interval above 0, or no interval above 0."""
+        return not gain.above_zero if self.least is None else gain.mean >= self.least and gain.above_zero
+
+
+CASES = (Case("human", 1, 0.07), Case("camvid", 8, 0.04), Case("fire_video", 1, None))
+
+
+def contested(case: Case, args: argparse.Namespace) -> tuple[Entry, Entry]:
+    """Both models of one set, trained and compared."""
+    pictures = read_pictures(
+        open_data(args.data / case.name), positive=[case.positive], size=args.size, limit=args.limit, seed=args.seed
+    )
+    before = Pieces(args.baseline, args.decoder)
+    after = built(RICHER, before, str(args.weights), alone=False)
+    recipe = fitting(replace(RECIPE, steps=args.steps), object_diameter(pictures))
+    contest = Contest(
+        {"baseline": recipe, "upgrade": recipe},
+        before.extractor,
+        before.decoder,
+        before.frozen,
+        args.seeds,
+        args.folds,
+        args.seed,
+        {"upgrade": after},
+    )
+    baseline, upgrade = run_contest(contest, pictures, args.out / case.name, lambda *_: None).entries
+    return baseline, upgrade
+
+
+def predicted(case: Case, args: argparse.Namespace) -> Interval | None:
+    """What a diagnosis foretells of the checkpoint."""
+    content = api.diagnose(
+        args.data / case.name,
+        positive=[case.positive],
+        extractor=args.weights,
+        baseline=args.baseline,
+        out=args.out / f"{case.name}-diagnosis",
+        size=args.size,
+        steps=args.steps,
+        folds=args.folds,
+        limit=args.limit,
+        thorough=True,
+        seed=args.seed,
+    )
+    gains = [each["gain"] for each in content["considered"] if each["name"] == RICHER]
+    return Interval(**gains[0]) if gains else None
+
+
+def row(case: Case, args: argparse.Namespace) -> str:
+    """One line of the table."""
+    foretold = predicted(case, args) if args.predict else None
+    before, after = contested(case, args)
+    gain = after.gain or Interval(float("nan"), float("nan"), float("nan"))
+    wanted = "nothing" if case.least is None else f"at least {case.least:+.2f}"
+    held = {True: "yes", False: "NO", None: "-"}[covers(foretold, gain)]
+    cells = (
+        case.name,
+        f"{before.iou}",
+        f"{after.iou}",
+        f"{gain:+.3f}",
+        after.verdict or "",
+        wanted,
+        "yes" if case.met(gain) else "NO",
+        f"{foretold:+.3f}" if foretold else "-",
+        held,
+        f"{before.seconds:.0f} / {after.seconds:.0f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="the folder that holds the sets")
+    parser.add_argument("weights", type=Path, help="the checkpoint to fuse with")
+    parser.add_argument("--sets", nargs="+", default=[case.name for case in CASES])
+    parser.add_argument("--baseline", default="unet")
+    parser.add_argument("--decoder", default="linear")
+    parser.add_argument("--size", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--folds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--limit", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--predict", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark-upgrade"))
+    args = parser.parse_args()
+    print("| set | baseline | upgrade | gain | verdict | wanted | met | predicted | held | s each |")
+    print(f"|{'---|' * 10}")
+    for case in CASES:
+        if case.name in args.sets:
+            print(row(case, args), flush=True)
+
+
+if __name__ == "__main__":
+    main()
