@@ -14,7 +14,7 @@ from unplateau.diagnosis.fits import Fitted
 from unplateau.diagnosis.ladder import EITHER, FAMILIES, PRIOR
 from unplateau.diagnosis.plan import CANDIDATE
 from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.verdict import consider_remedies, find_remedies, say, scale_table
+from unplateau.diagnosis.verdict import calibrated, consider_remedies, find_remedies, say, scale_table
 from unplateau.files import plain
 from unplateau.measures.thresholds import iou, mean_over_classes
 from unplateau.types import Epoch, Interval
@@ -38,7 +38,7 @@ def document(
 ) -> dict[str, Any]:
     """The whole of it. Everything but `seconds` depends on the data, the arguments and the seed alone."""
     considered = consider_remedies(run, measured)
-    remedies = find_remedies(considered)
+    remedies = calibrated(find_remedies(considered), run)
     content = {
         "version": LAYOUT,
         "unplateau": version,
@@ -49,7 +49,7 @@ def document(
         "setup": _setup(run),
         "baseline": _baseline(run),
         "remedies": remedies,
-        "considered": considered,
+        "considered": calibrated(considered, run),
         "complete": measured.ladder is not None,
         "families": measured.ladder.families if measured.ladder else None,
         "waterfall": _waterfall(run, measured),

@@ -38,7 +38,8 @@ MANY, WORTH = 0.05, 0.01
 @dataclass(frozen=True)
 class Fault:
     """Something that surely is wrong. `repaired` is what to train on to see what it costs; None where no training can
-    tell, and then `gain` says by how much the number is off.
+    tell, and then `gain` says by how much the number is off. `partly` where the repair leaves out what is doubtful:
+    then the old number is what was counted with it.
     """
 
     remedy: str
@@ -46,6 +47,7 @@ class Fault:
     claim: str
     repaired: Pictures | None = None
     gain: Interval | None = None
+    partly: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,10 @@ def find_faults(run: Run) -> Faults:
         _asked(run, DomainCheck(), _from_elsewhere),
         _asked(run, DiversityCheck(), _none),
     ]
-    return Faults(tuple(finding for finding, _ in asked), tuple(fault for _, fault in asked if fault))
+    findings, repeated = tuple(finding for finding, _ in asked), asked[-1][0].verdict is Verdict.CONCERN
+    # Many images of few scenes differ from any others: that is a lack of data, not another domain.
+    faults = tuple(fault for _, fault in asked if fault and not (repeated and fault.remedy == "fix-domain"))
+    return Faults(findings, faults)
 
 
 def tried(fault: Fault) -> str:
@@ -102,7 +107,8 @@ def remedy_of(run: Run, fault: Fault) -> Remedy:
     if fault.repaired is None:
         gain = fault.gain or Interval(math.nan, math.nan, math.nan)
         return Remedy(fault.remedy, gain, fault.cost, (fault.claim,))
-    above, below = run.sums(tried(fault)), run.sums(as_it_is(fault))
+    above = run.sums(tried(fault))
+    below = run.sums(run.plan.baseline if fault.partly else as_it_is(fault))
     compare = run.resampler
     evidence = (
         fault.claim,
@@ -145,7 +151,7 @@ def _mislabelled(run: Run, measured: LabelsMeasured, claim: str) -> Fault:
     mended = labels.repaired(run.pictures, run.answers_of(run.witness), measured)
     swapped = len(measured.partners) >= len({spot.picture for spot in (*measured.spots, *measured.denied)}) / 2
     remedy, cost = ("fix-pairing", "minutes") if swapped else ("relabel", "annotation work")
-    return Fault(remedy, cost, claim, mended)
+    return Fault(remedy, cost, claim, mended, partly=measured.by_lot)
 
 
 def _leaked(run: Run, measured: LeaksMeasured, claim: str) -> Fault | None:

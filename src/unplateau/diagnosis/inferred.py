@@ -1,0 +1,82 @@
+"""Gains that no training here can tell, inferred from what is seen: wider than measured ones, and said to be so."""
+
+from __future__ import annotations
+
+import math
+
+from unplateau.diagnosis.diagnose import Measurements
+from unplateau.diagnosis.ladder import PRIOR
+from unplateau.diagnosis.run import Run
+from unplateau.diagnosis.settling import tried
+from unplateau.types import Interval, Remedy
+
+FEW = 12
+"""Unrelated images or groups under which a learning curve is that of single ones."""
+
+CLOSED = Interval(0.45, 0.2, 0.65)
+"""Share of the gap between seen and unseen images that twice the data closes: 1 - 2 ** -a for a from .3 to 1.5."""
+
+LEARNT = 0.03
+"""IoU above position alone from which a model has learnt anything of the images."""
+
+ROUGH, FEWER, CLOSE = 0.2, 0.5, 0.1
+"""Wandering contours: what mending contours and extents would add at least, the share of it that objects missed or
+invented may cost at most, and the most by which images that were seen score above others.
+"""
+
+
+def by_gap(run: Run, measured: Measurements) -> Interval | None:
+    """What twice the data would add where few unrelated images train: a share of what the model knows by heart.
+
+    The gap between training and test error falls as a power of the data (Hestness et al., arXiv 1712.00409). None where
+    there are enough images for a learning curve, or no gap.
+    """
+    capacity, data = measured.capacity, measured.data
+    if capacity is None or data is None:
+        return None
+    gap = capacity.seen - capacity.report
+    if min(data.groups, unrelated(measured)) >= FEW or gap <= 0:
+        return None
+    return Interval(CLOSED.mean * gap, CLOSED.low * gap, CLOSED.high * gap)
+
+
+def unrelated(measured: Measurements) -> float:
+    """How many unrelated images the training part is worth; infinity where that could not be told."""
+    found = [each.measured.get("effective") for each in measured.faults.findings if each.check == "diversity"]
+    effective = found[0] if found else None
+    return effective.mean if isinstance(effective, Interval) and math.isfinite(effective.mean) else math.inf
+
+
+def rough_contours(run: Run, measured: Measurements, others: float) -> Remedy | None:
+    """Redrawing, concluded from what does not help: the objects are found, their contours are not, nor on images seen.
+
+    `others` is the largest gain of any other remedy.
+    """
+    gains = next(each for each in measured.findings if each.check == "anatomy").measured.get("gains", {})
+    capacity = measured.capacity
+    if not gains or capacity is None or measured.data is None or not tried(run):
+        return None
+    edges = gains["boundary"].mean + gains["extent"].mean
+    objects = sum(max(0.0, gains[kind].mean) for kind in ("missed", "spurious", "merged or split"))
+    apart = capacity.seen - capacity.report
+    if edges < ROUGH or objects > FEWER * edges or apart > CLOSE or others > edges / 5:
+        return None
+    rest = 1 - capacity.report
+    said = (
+        f"Nothing that was tried helps, objects are found, and contours and extents alone would add {edges:+.3f}, "
+        f"on images it has seen ({capacity.seen:.3f}) hardly less than on others ({capacity.report:.3f}): concluded, "
+        "not measured."
+    )
+    return Remedy("relabel", Interval(edges, edges / 4, rest), "annotation work", (said,))
+
+
+def unlearnt(run: Run) -> Interval | None:
+    """What pairing masks rightly may add where no model learns more than position: anything. None where one does."""
+    names = [run.plan.baseline, *(trial.name for trial in tried(run))]
+    if len(names) == 1 or PRIOR not in run.outcomes:
+        return None
+    most = max(run.reading(name).mean for name in names)
+    if most > run.reading(PRIOR).mean + LEARNT:
+        return None
+    room = 1 - most
+    return Interval(room / 2, 0.0, room)
