@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from unplateau.errors import UnplateauError
 from unplateau.files import why
@@ -101,9 +101,7 @@ def diagnose(
             reported=reported,
             log=log,
         )
-    console = Console()
-    console.print(summary(content))
-    console.print(f"Report: {out / api.REPORT}", soft_wrap=True)
+    _show(summary(content), "Report", out / api.REPORT)
 
 
 @app.command()
@@ -212,9 +210,7 @@ def compare(
             seed=seed,
             told=told,
         )
-    console = Console()
-    console.print(comparison_table(content))
-    console.print(f"Table: {out / api.TABLE}", soft_wrap=True)
+    _show(comparison_table(content), "Table", out / api.TABLE)
 
 
 @app.command()
@@ -269,9 +265,7 @@ def upgrade(
             seed=seed,
             told=told,
         )
-    console = Console()
-    console.print(upgrade_table(content))
-    console.print(f"Page: {out / api.PAGE}", soft_wrap=True)
+    _show(upgrade_table(content), "Page", out / api.PAGE)
 
 
 @app.command()
@@ -349,6 +343,13 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(f"The system must let files be read and written; it said{named}: {why(error)}. {AGAIN}")
     # Typer hands Ctrl-C back as the exit code that a shell would give it.
     return _stop(ends=argv is None) if code == INTERRUPTED else 0
+
+
+def _show(table: RenderableType, name: str, path: Path) -> None:
+    """What was found, and where all of it is."""
+    console = Console()
+    console.print(table)
+    console.print(f"{name}: {path}", soft_wrap=True)
 
 
 def _one_each(argv: list[str]) -> list[str]:
