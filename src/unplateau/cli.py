@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import sys
 from contextlib import nullcontext
@@ -28,15 +27,6 @@ LISTED = "--recipes"
 
 AGAIN = "What is finished is kept: run the same command again to go on from there."
 INTERRUPTED = 128 + signal.SIGINT
-
-SAID = {
-    "accuracy": "accuracy {:.3f}",
-    "commonest": "{:.3f} for always the commonest answer",
-    "average_precision": "average precision {:.3f}",
-    "ap50": "AP50 {:.3f}",
-    "map": "mAP {:.3f}",
-}
-"""How the scores of a training are said, besides those of masks."""
 
 Data = Annotated[Path, typer.Argument(help="Folder with images/ and masks/, optionally groups.csv.")]
 Positive = Annotated[str, typer.Option(help="Class ids that make the positive class, such as 8 or 3,4.")]
@@ -147,6 +137,7 @@ def train(
     """Train one model; go on where an interrupted run stopped."""
     ids = _ids(positive)
     from unplateau import api
+    from unplateau.report import scores_said
 
     if said := api.loaded(extractor):
         typer.echo(said)
@@ -168,7 +159,7 @@ def train(
         seed=seed,
         progress=sys.stderr.isatty(),
     )
-    typer.echo(f"{_scored(facts)}, on images that chose nothing.")
+    typer.echo(f"{scores_said(facts)}, on images that chose nothing.")
     typer.echo(f"Model: {out}")
 
 
@@ -375,14 +366,6 @@ def _stop(*, ends: bool) -> int:
 def _refuse(sentence: str) -> int:
     sys.stderr.write(f"{sentence}\n")
     return 2
-
-
-def _scored(facts: dict[str, float]) -> str:
-    """What a training scored, in words."""
-    at = f" at threshold {facts['threshold']:.2f}" if math.isfinite(facts.get("threshold", math.nan)) else ""
-    said = {"iou": f"IoU {{:.3f}}{at}", **SAID}
-    said |= {name: f"{name.removeprefix('iou ')} {{:.3f}}" for name in facts if name.startswith("iou of ")}
-    return ", ".join(words.format(facts[name]) for name, words in said.items() if name in facts)
 
 
 def _ids(listed: str) -> list[int] | None:

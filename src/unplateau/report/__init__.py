@@ -3,13 +3,14 @@
 from unplateau.report.comparison import comparison_table, write_comparison
 from unplateau.report.page import write_report
 from unplateau.report.reading import load as load_diagnosis
-from unplateau.report.summary import curve_summary, summary
+from unplateau.report.summary import curve_summary, scores_said, summary
 from unplateau.report.upgrade import upgrade_table, write_upgrade
 
 __all__ = [
     "comparison_table",
     "curve_summary",
     "load_diagnosis",
+    "scores_said",
     "summary",
     "upgrade_table",
     "write_comparison",

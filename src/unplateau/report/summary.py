@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -16,6 +17,16 @@ from unplateau.report.saved import Saved
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
 STYLES = {"textural": "yellow", "geometric": "green", "semantic": "blue"}
+
+
+SAID = {
+    "accuracy": "accuracy {:.3f}",
+    "commonest": "{:.3f} for always the commonest answer",
+    "average_precision": "average precision {:.3f}",
+    "ap50": "AP50 {:.3f}",
+    "map": "mAP {:.3f}",
+}
+"""How the scores of a training are said, besides those of masks."""
 
 
 def summary(diagnosis: dict[str, Any]) -> RenderableType:
@@ -103,3 +114,11 @@ def curve_summary(reading: dict[str, Any]) -> RenderableType:
     for note in reading["notes"]:
         said.append(f"\n{note}", style="not bold dim")
     return said
+
+
+def scores_said(facts: dict[str, float]) -> str:
+    """What a training scored, in words."""
+    at = f" at threshold {facts['threshold']:.2f}" if math.isfinite(facts.get("threshold", math.nan)) else ""
+    said = {"iou": f"IoU {{:.3f}}{at}", **SAID}
+    said |= {name: f"{name.removeprefix('iou ')} {{:.3f}}" for name in facts if name.startswith("iou of ")}
+    return ", ".join(words.format(facts[name]) for name, words in said.items() if name in facts)
