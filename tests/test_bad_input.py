@@ -30,7 +30,7 @@ from unplateau.training.finetune import FineTuning
 from unplateau.training.train import LOG, STATE
 
 SMALL = ("--size", "48", "--steps", "4")
-QUICK = (*SMALL, "--folds", "2")
+QUICK = (*SMALL, "--folds", "2", "--thorough")
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
@@ -416,7 +416,7 @@ def filled(good: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
         patch.setattr(fits, "save", save)
         patch.setattr(fits, "workers", lambda: 1)
         with pytest.raises(OutputError) as caught:
-            api.diagnose(good, out=out, size=48, steps=4, folds=2)
+            api.diagnose(good, out=out, size=48, steps=4, folds=2, thorough=True)
     assert "must be written; that gave: File too large" in str(caught.value)
     assert str(written[2]) in str(caught.value)
     return out, stamps(out / "fits")

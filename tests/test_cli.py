@@ -31,6 +31,7 @@ SAME_AS_NONE: dict[str, object] = {"positive": "", "decoder": "", "extractor": "
 
 VERBS = {
     "diagnose": api.diagnose,
+    "curve": api.curve,
     "train": api.train,
     "compare": api.compare,
     "pretrain": api.pretrain,
@@ -42,7 +43,8 @@ VERBS = {
 }
 
 SMALL = ("--size", "48", "--steps", "4")
-QUICK = (*SMALL, "--folds", "2")
+QUICK = (*SMALL, "--folds", "2", "--thorough")
+MORE = ("--recipe", "ema=0.9", "--loss", "ce", "--devices", "2")
 HEIGHT, WIDTH = 40, 48
 
 
@@ -189,7 +191,7 @@ def test_every_argument_of_train_arrives(folder, tmp_path, monkeypatch):
     given = (
         "--task boxes --positive 3,4 --extractor e --decoder d --out o --frozen --size 1 --steps 2 --class-weights auto"
     )
-    assert main(["train", str(folder), *given.split(), "--patience", "3", "--seed", "4"]) == 0
+    assert main(["train", str(folder), *given.split(), "--patience", "3", "--seed", "4", *MORE]) == 0
     assert seen == {
         "task": "boxes",
         "positive": [3, 4],
@@ -203,6 +205,9 @@ def test_every_argument_of_train_arrives(folder, tmp_path, monkeypatch):
         "patience": 3,
         "seed": 4,
         "progress": sys.stderr.isatty(),
+        "recipe": "ema=0.9",
+        "loss": "ce",
+        "devices": 2,
     }
 
 
@@ -256,7 +261,7 @@ def test_the_report_can_be_drawn_again(diagnosis, tmp_path, capsys):
 def test_the_same_seed_gives_the_same_diagnosis_in_python_too(diagnosis, folder, tmp_path):
     told: list[tuple[int, int, str]] = []
     content = api.diagnose(
-        folder, out=tmp_path, size=48, steps=4, folds=2, told=lambda done, total, name: told.append((done, total, name))
+        folder, out=tmp_path, size=48, steps=4, folds=2, told=lambda done, total, name: told.append((done, total, name, thorough=True))
     )
     first, again = (json.loads((each / "diagnosis.json").read_text()) for each in (diagnosis, tmp_path))
     assert content == again
@@ -280,7 +285,8 @@ def test_every_argument_of_diagnose_arrives(folder, monkeypatch, diagnosis):
     content = json.loads((diagnosis / "diagnosis.json").read_text())
     monkeypatch.setattr(api, "diagnose", lambda *_, **given: seen.update(given) or content)
     given = "--positive 8 --extractor e --model m --out o --baseline b --size 1 --steps 2 --folds 3 --limit 0 --seed 4"
-    assert main(["diagnose", str(folder), *given.split()]) == 0
+    saved = "--thorough --predictions p --threshold 0.4 --reported 0.3 --log l"
+    assert main(["diagnose", str(folder), *given.split(), *saved.split()]) == 0
     seen.pop("told")
     assert seen == {
         "positive": [8],
@@ -293,4 +299,9 @@ def test_every_argument_of_diagnose_arrives(folder, monkeypatch, diagnosis):
         "folds": 3,
         "limit": None,
         "seed": 4,
+        "thorough": True,
+        "predictions": Path("p"),
+        "threshold": 0.4,
+        "reported": 0.3,
+        "log": Path("l"),
     }

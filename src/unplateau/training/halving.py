@@ -19,8 +19,12 @@ LOOKED_AT = 200
 
 
 def suited(pictures: Pictures) -> Recipe:
-    """The default recipe, without its start at half size where even a perfect answer would be a bad one there."""
-    return Recipe() if iou_at_half(pictures) >= ENOUGH else Recipe(half_size=0.0)
+    """The default recipe, without its start at half size where even a perfect answer would be a bad one there.
+
+    Asked of masks of one class a pixel: what else there is to learn keeps the default.
+    """
+    seen = pictures.task.kind != "mask" or iou_at_half(pictures) >= ENOUGH
+    return Recipe() if seen else Recipe(half_size=0.0)
 
 
 def iou_at_half(pictures: Pictures) -> float:
