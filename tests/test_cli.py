@@ -261,7 +261,13 @@ def test_the_report_can_be_drawn_again(diagnosis, tmp_path, capsys):
 def test_the_same_seed_gives_the_same_diagnosis_in_python_too(diagnosis, folder, tmp_path):
     told: list[tuple[int, int, str]] = []
     content = api.diagnose(
-        folder, out=tmp_path, size=48, steps=4, folds=2, told=lambda done, total, name: told.append((done, total, name, thorough=True))
+        folder,
+        out=tmp_path,
+        size=48,
+        steps=4,
+        folds=2,
+        thorough=True,
+        told=lambda done, total, name: told.append((done, total, name)),
     )
     first, again = (json.loads((each / "diagnosis.json").read_text()) for each in (diagnosis, tmp_path))
     assert content == again

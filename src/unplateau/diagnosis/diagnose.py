@@ -145,14 +145,20 @@ def fitting(recipe: Recipe, diameter: float) -> Recipe:
 def _in_stages(run: Run, fits: list[Fit], own: list[Fit], order: Order) -> tuple[Run, Faults]:
     """Train what settles most first, and stop when it is settled. `own` are the trainings of the model in question."""
     first, *later = stages(run.plan, fits)
-    run = _trained(run, first, order)
-    faults = find_faults(run)
-    run = try_repairs(run, faults, own, order.cache, order.told)
+    run = _trained(run, first, _told_on(order, 0, len(fits)))
+    faults, done = find_faults(run), len(first)
+    run = try_repairs(run, faults, own, order.cache, lambda *_: order.told(done, len(fits), "a repair"))
     for stage in later:
         if not order.thorough and settled(run, faults):
             break
-        run = _trained(run, stage, order)
+        run = _trained(run, stage, _told_on(order, done, len(fits)))
+        done += len(stage)
     return run, faults
+
+
+def _told_on(order: Order, before: int, total: int) -> Order:
+    """The order, telling of the trainings of one stage as a part of all."""
+    return replace(order, told=lambda done, _, name: order.told(before + done, total, name))
 
 
 def _trained(run: Run, fits: list[Fit], order: Order) -> Run:
