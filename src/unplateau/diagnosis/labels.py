@@ -113,8 +113,8 @@ class LabelsCheck(AbstractCheck[LabelsMeasured]):
         large = likely & (found.evidence >= large_from(found.evidence[likely & ~found.alone]))
         claimed = given.pixels >= large_from(given.pixels.astype(np.float64))
         decisive = found.evidence >= large_from(found.evidence[~found.alone]) / 2
-        seen_by_none = found.those(decisive & run.unseen[found.image])
-        by_lot = draw_lots(seen_by_none, np.random.default_rng(run.seed)).random
+        seen = ~run.unseen[found.image]
+        by_lot = _by_lot(run, found.those(decisive & run.unseen[found.image]), found.those(decisive & seen))
         # Where labels were left out by lot no object is confident, and yet what the mask lacks is what it should have.
         large = decisive if by_lot else large
         lacking = large & found.alone
@@ -212,6 +212,16 @@ def _part(chosen: NDArray[np.bool_], spot: Spot) -> NDArray[np.bool_]:
 
 def _answer(said: NDArray[np.uint8], cut: int) -> NDArray[np.uint8]:
     return (said[0] >= cut).astype(np.uint8) if len(said) == 1 else said.argmax(0).astype(np.uint8)
+
+
+def _by_lot(run: Run, unseen: Objects, seen: Objects) -> bool:
+    """Whether labels fell by lot among the decisive objects of the answers.
+
+    What a model invents on new images it does not invent on those it was trained on; what masks lack, they lack there.
+    """
+    lots = draw_lots(unseen, np.random.default_rng(run.seed))
+    there_too = not len(seen.image) or float(seen.alone.mean()) >= lots.share / 2
+    return lots.random and there_too
 
 
 def _models(run: Run) -> NDArray[np.int64]:
