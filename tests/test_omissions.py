@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,8 @@ def made(labelled: np.ndarray, belief: np.ndarray, place: np.ndarray) -> Objects
     """Objects four to a picture, covered by the mask where `labelled`."""
     picture = np.repeat(np.arange(len(labelled) // OF_EACH), OF_EACH)
     size = np.full(len(labelled), 50)
-    return Objects(picture, place[:, 0], place[:, 1], size, belief, np.where(labelled, 0.9, 0.0))
+    fill = np.full(len(labelled), 0.7)
+    return Objects(picture, place[:, 0], place[:, 1], size, belief, np.where(labelled, 0.9, 0.0), fill)
 
 
 def drawn(generator: np.random.Generator, pictures: int = PICTURES) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -49,6 +52,13 @@ def test_labels_that_follow_what_the_model_does_not_see_are_not_called_left_out(
         "whole pictures": generator.random(PICTURES)[picture] < 0.5,
     }[pattern]
     assert not draw_lots(made(labelled, belief, place), np.random.default_rng(0)).random
+
+
+def test_objects_of_another_shape_are_of_another_kind():
+    labelled, belief, place = drawn(np.random.default_rng(0))
+    found = made(labelled, belief, place)
+    shapes = np.where(labelled, 0.5, 0.78) + np.random.default_rng(1).normal(0, 0.1, len(labelled))
+    assert not draw_lots(replace(found, fill=shapes), np.random.default_rng(0)).random
 
 
 def test_few_objects_and_objects_of_one_kind_say_nothing():

@@ -171,7 +171,7 @@ class Objects:
     """Connected components of one side of one image or of many.
 
     `image` (K,) index; `row`, `column` (K,) a pixel of it; `pixels` (K,) its area; `belief` (K,) mean calibrated
-    probability over it; `covered` (K,) the share that the other side covers.
+    probability over it; `covered` (K,) the share that the other side covers; `fill` (K,) its share of its box.
     """
 
     image: NDArray[np.int64]
@@ -180,6 +180,7 @@ class Objects:
     pixels: NDArray[np.int64]
     belief: NDArray[np.float64]
     covered: NDArray[np.float64]
+    fill: NDArray[np.float64]
 
     @property
     def evidence(self) -> NDArray[np.float64]:
@@ -205,12 +206,15 @@ def objects(
     pixels = np.bincount(where, minlength=count + 1)[1:]
     belief = np.bincount(where, probability[chosen], minlength=count + 1)[1:] / np.maximum(pixels, 1)
     covered = np.bincount(where, other[chosen], minlength=count + 1)[1:] / np.maximum(pixels, 1)
-    corners = [(part[0].start, part[1]) for part in find_objects(index)]
+    boxes = find_objects(index)
+    corners = [(part[0].start, part[1]) for part in boxes]
+    around = [(part[0].stop - part[0].start) * (part[1].stop - part[1].start) for part in boxes]
     columns = [
         part.start + int(np.flatnonzero(index[row, part] == place + 1)[0]) for place, (row, part) in enumerate(corners)
     ]
     rows = np.array([row for row, _ in corners], np.int64)
-    return Objects(np.full(count, image), rows, np.array(columns, np.int64), pixels, belief, covered)
+    fill = pixels / np.maximum(np.array(around, np.float64), 1)
+    return Objects(np.full(count, image), rows, np.array(columns, np.int64), pixels, belief, covered, fill)
 
 
 def join_objects(parts: list[Objects]) -> Objects:

@@ -2,8 +2,9 @@
 
 Where half of all objects lack a label, a model taught so believes in each by half: no single one is surely an error.
 What gives it away is that labelled and unlabelled ones look alike to the model, and that nothing else, not their
-place, their neighbours or their picture, says which is which. Objects of a task that a model does not understand
-(the discs on one side of a marker) look alike to it too, but there the place or the neighbours do tell.
+place, their size and shape, their neighbours or their picture, says which is which. Objects of a task that a model
+does not understand (the discs on one side of a marker) look alike to it too, but there the place or the neighbours do
+tell.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SHUFFLES = 499
 @dataclass(frozen=True)
 class Lottery:
     """How labels fell among objects: the chance that a labelled one is believed more in, and the least p of `tests`
-    (times their number, at most 1) that place, neighbours or picture have nothing to do with it.
+    (times their number, at most 1) that place, shape, neighbours or picture have nothing to do with it.
     """
 
     share: float
@@ -58,9 +59,9 @@ def draw_lots(found: Objects, generator: np.random.Generator) -> Lottery:
         return Lottery(share, 1.0, 0.0, len(labelled))
     told_apart = mannwhitneyu(found.belief[labelled], found.belief[~labelled])
     apart = float(told_apart.statistic / (labelled.sum() * (~labelled).sum()))
+    told_by = (found.row, found.column, found.pixels, found.fill)
     tests = (
-        float(mannwhitneyu(found.row[labelled], found.row[~labelled]).pvalue),
-        float(mannwhitneyu(found.column[labelled], found.column[~labelled]).pvalue),
+        *(float(mannwhitneyu(each[labelled], each[~labelled]).pvalue) for each in told_by),
         _by_neighbour(found, labelled, generator),
         _by_picture(found, labelled, generator),
     )
