@@ -13,6 +13,9 @@ from unplateau.types import Interval, Remedy
 FEW = 12
 """Unrelated images or groups under which a learning curve is that of single ones."""
 
+RISES = 0.01
+"""IoU by which all groups must beat half of them for a curve of few groups to count as rising."""
+
 CLOSED = Interval(0.45, 0.2, 0.65)
 """Share of the gap between seen and unseen images that twice the data closes: 1 - 2 ** -a for a from .3 to 1.5."""
 
@@ -35,7 +38,10 @@ def by_gap(run: Run, measured: Measurements) -> Interval | None:
     if capacity is None or data is None:
         return None
     gap = capacity.seen - capacity.report
-    if min(data.groups, unrelated(measured)) >= FEW or gap <= 0:
+    rising = len(data.points) > 1 and data.points[-1].iou.mean - data.points[-2].iou.mean >= RISES
+    # Where images repeat each other a share of them holds what all hold: that curve is flat whatever there is to gain.
+    few = unrelated(measured) < FEW or (data.groups < FEW and rising)
+    if not few or gap <= 0:
         return None
     return Interval(CLOSED.mean * gap, CLOSED.low * gap, CLOSED.high * gap)
 
