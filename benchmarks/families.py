@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis.diagnose import RECIPE
-from unplateau.diagnosis.fits import Fitted, run_fits
+from unplateau.diagnosis.fits import by_name, run_fits
 from unplateau.diagnosis.ladder import PRIOR, LadderCheck, LadderMeasured
 from unplateau.diagnosis.plan import CONTEXT, Plan, make_fits, make_plan
 from unplateau.diagnosis.prior import position_scores
@@ -39,9 +39,8 @@ def ladder(kind: str, seed: int, count: int, side: int) -> LadderMeasured:
     fits = [fit for fit in make_fits(plan, pictures, folds, replace(RECIPE, steps=240), seed) if fit.name in names]
     with TemporaryDirectory() as cache:
         fitted = run_fits(fits, {"image": pictures, "contour": contours(pictures)}, Path(cache), lambda *_: None)
-    outcomes: dict[str, tuple[Fitted, ...]] = {PRIOR: tuple(position_scores(pictures, fold) for fold in folds)}
-    for fit, outcome in zip(fits, fitted, strict=True):
-        outcomes[fit.name] = (*outcomes.get(fit.name, ()), outcome)
+    prior = tuple(position_scores(pictures, fold) for fold in folds)
+    outcomes = {PRIOR: prior, **by_name(fits, fitted)}
     return LadderCheck().measure(Run(source, pictures, folds, diameter, plan, outcomes, seed))
 
 

@@ -19,11 +19,11 @@ import numpy as np
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis.data_scale import DataScaleCheck
 from unplateau.diagnosis.diagnose import RECIPE, fitting
-from unplateau.diagnosis.fits import Fitted, run_fits
+from unplateau.diagnosis.fits import by_name, run_fits
 from unplateau.diagnosis.gains import over_seeds
 from unplateau.diagnosis.plan import CONTEXT, HALF_STEPS, Plan, RungPlan, less_name, make_fits
 from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.scaling import predict
+from unplateau.diagnosis.scaling import foretell
 from unplateau.diagnosis.views import object_diameter
 from unplateau.measures.intervals import interval
 from unplateau.types import Interval
@@ -43,9 +43,7 @@ def trained(folder: Path, positive: int, size: int, steps: int, folds: int, seed
     fits = [fit for fit in make_fits(plan, pictures, parts, recipe, seed) if fit.name != HALF_STEPS]
     with TemporaryDirectory() as cache:
         fitted = run_fits(fits, {"image": pictures}, Path(cache), lambda *_: None)
-    outcomes: dict[str, tuple[Fitted, ...]] = {}
-    for fit, outcome in zip(fits, fitted, strict=True):
-        outcomes[fit.name] = (*outcomes.get(fit.name, ()), outcome)
+    outcomes = by_name(fits, fitted)
     return Run(source, pictures, parts, diameter, plan, outcomes, seed)
 
 
@@ -55,11 +53,10 @@ def foretold(run: Run) -> tuple[Interval, np.ndarray, list[float]]:
     groups = [point.groups for point in measured.points] if measured else []
     sums = [run.sums(less_name(share)) for share in SHARES]
     draws = np.stack([run.resampler.draws(each) for each in sums], axis=1)
-    means = np.array([[run.resampler.mean(each) for each in sums]])
+    means = np.array([run.resampler.mean(each) for each in sums])
     shares = np.array(groups[:-1]) / groups[-2]
-    (ahead,) = predict(shares, draws, (groups[-1] / groups[-2],), np.random.default_rng(run.seed))
-    (middle,) = predict(shares, means.repeat(200, 0), (groups[-1] / groups[-2],), np.random.default_rng(run.seed))
-    return over_seeds(interval(float(middle.mean()), ahead), run), ahead, groups
+    ((centre, ahead),) = foretell(shares, means, draws, (groups[-1] / groups[-2],), run.seed)
+    return over_seeds(interval(centre, ahead), run), ahead, groups
 
 
 def row(folder: Path, positive: int, args: argparse.Namespace) -> tuple[str, bool, bool]:

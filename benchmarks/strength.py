@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis.diagnose import RECIPE
-from unplateau.diagnosis.fits import Fitted, run_fits
+from unplateau.diagnosis.fits import by_name, run_fits
 from unplateau.diagnosis.plan import CONTEXT, Plan, RungPlan, make_fits
 from unplateau.diagnosis.run import Run
 
@@ -34,9 +34,7 @@ def compare(folder: Path, positive: int, size: int, seed: int) -> str:
     fits = [fit for fit in make_fits(plan, pictures, folds, RECIPE, seed) if fit.name in (CONTEXT, "baseline")]
     with TemporaryDirectory() as cache:
         fitted = run_fits(fits, {"image": pictures}, Path(cache), lambda *_: None)
-    outcomes: dict[str, tuple[Fitted, ...]] = {}
-    for fit, outcome in zip(fits, fitted, strict=True):
-        outcomes[fit.name] = (*outcomes.get(fit.name, ()), outcome)
+    outcomes = by_name(fits, fitted)
     run = Run(source, pictures, folds, 0.0, plan, outcomes, seed)
     gap = run.resampler.difference(run.sums(CONTEXT), run.sums("baseline"))
     seconds = [sum(each.seconds for each in outcomes[name]) / len(folds) for name in (CONTEXT, "baseline")]

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from unplateau.diagnosis.comparison import BETTER, UNTOLD, WORSE, Comparison, Contest, Pieces, method
+from unplateau.diagnosis.comparison import BETTER, UNTOLD, WORSE, Comparison, Contest, Pieces, data_facts, method
 from unplateau.diagnosis.trials import larger, stronger
 from unplateau.errors import UnplateauError, nearest
 from unplateau.extractors.fused import FROZEN, PRETRAINED, TRAINABLE, fused_name, is_fused
@@ -179,13 +179,7 @@ def upgrade_document(
     pieces = {each.name: contest.pieces(each.name) for each in comparison.entries}
     return {
         "version": 1,
-        "data": {
-            "path": path,
-            "images": len(pictures),
-            "groups": len(set(pictures.groups)),
-            "size": pictures.size,
-            "classes": pictures.task.names,
-        },
+        "data": data_facts(pictures, path),
         "remedy": foretold.remedy,
         "listed": foretold.listed,
         "predicted": foretold.gain,

@@ -236,17 +236,22 @@ def method(comparison: Comparison, what: str = "recipe") -> str:
     )
 
 
+def data_facts(pictures: Pictures, path: str) -> dict[str, Any]:
+    """What the data were that models were compared on."""
+    return {
+        "path": path,
+        "images": len(pictures),
+        "groups": len(set(pictures.groups)),
+        "size": pictures.size,
+        "classes": pictures.task.names,
+    }
+
+
 def comparison_document(comparison: Comparison, contest: Contest, pictures: Pictures, path: str) -> dict[str, Any]:
     """The content of `compare.json`."""
     return {
         "version": 1,
-        "data": {
-            "path": path,
-            "images": len(pictures),
-            "groups": len(set(pictures.groups)),
-            "size": pictures.size,
-            "classes": pictures.task.names,
-        },
+        "data": data_facts(pictures, path),
         "pieces": {"extractor": contest.extractor, "decoder": contest.decoder, "frozen": contest.frozen},
         "seeds": comparison.seeds,
         "folds": comparison.folds,

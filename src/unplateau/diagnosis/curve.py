@@ -10,7 +10,7 @@ import numpy as np
 from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.plan import HALF_STEPS
 from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.scaling import predict
+from unplateau.diagnosis.scaling import foretell
 from unplateau.measures.curves import ADVICE, STILL, CurveType, read_curve
 from unplateau.measures.intervals import interval
 from unplateau.types import Finding, Interval, Verdict
@@ -102,6 +102,5 @@ def _twice_gain(run: Run) -> Interval:
     draws = np.stack([run.resampler.draws(half), run.resampler.draws(full)], axis=1)
     means = np.array([run.resampler.mean(half), run.resampler.mean(full)])
     shares = np.array([0.5, 1.0])
-    (ahead,) = predict(shares, draws, (2.0,), np.random.default_rng(run.seed))
-    middle = predict(shares, np.repeat(means[None], 200, 0), (2.0,), np.random.default_rng(run.seed))[0]
-    return interval(float(middle.mean()) - means[1], ahead - draws[:, 1])
+    ((centre, ahead),) = foretell(shares, means, draws, (2.0,), run.seed)
+    return interval(centre - means[1], ahead - draws[:, 1])

@@ -11,7 +11,7 @@ from unplateau.data.splits import nested
 from unplateau.diagnosis.check import AbstractCheck, unmeasured
 from unplateau.diagnosis.plan import less_name
 from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.scaling import Law, fit_law, likely_exponent, predict
+from unplateau.diagnosis.scaling import Law, fit_law, foretell, likely_exponent
 from unplateau.measures.intervals import interval
 from unplateau.types import Finding, Interval, Verdict
 
@@ -75,17 +75,13 @@ class DataScaleCheck(AbstractCheck[DataMeasured | None]):
         shares = np.array([point.groups for point in points]) / points[-1].groups
         keep = [place for place, share in enumerate(shares) if share < 1] + [len(shares) - 1]
         shares, draws, means = shares[keep], draws[:, keep], means[keep]
-        ahead = predict(shares, draws, FACTORS, np.random.default_rng(run.seed))
-        middle = predict(shares, np.repeat(means[None], 200, 0), FACTORS, np.random.default_rng(run.seed))
-        centre = [float(values.mean()) for values in middle]
         names_of = [f"{factor:g}x" for factor in FACTORS]
+        ahead = dict(zip(names_of, foretell(shares, means, draws, FACTORS, run.seed), strict=True))
         return DataMeasured(
             points=points,
             law=fit_law(shares, means, likely_exponent(shares, means)),
-            predicted={n: interval(c, a) for n, c, a in zip(names_of, centre, ahead, strict=True)},
-            gains={
-                n: interval(c - means[-1], a - draws[:, -1]) for n, c, a in zip(names_of, centre, ahead, strict=True)
-            },
+            predicted={name: interval(centre, values) for name, (centre, values) in ahead.items()},
+            gains={name: interval(c - means[-1], values - draws[:, -1]) for name, (c, values) in ahead.items()},
             groups=round(points[-1].groups),
         )
 

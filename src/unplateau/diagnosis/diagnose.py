@@ -17,7 +17,7 @@ from unplateau.diagnosis.data_scale import DataMeasured, DataScaleCheck
 from unplateau.diagnosis.diversity import DiversityCheck
 from unplateau.diagnosis.domain import DomainCheck
 from unplateau.diagnosis.faults import Faults, find_faults, try_repairs
-from unplateau.diagnosis.fits import Fit, Fitted, Views, run_fits
+from unplateau.diagnosis.fits import Fit, Views, by_name, run_fits
 from unplateau.diagnosis.given import Given, answered, its_fold
 from unplateau.diagnosis.label_ceiling import LabelCeilingCheck
 from unplateau.diagnosis.labels import LabelsCheck
@@ -145,7 +145,8 @@ def fitting(recipe: Recipe, diameter: float) -> Recipe:
 def _in_stages(run: Run, fits: list[Fit], own: list[Fit], order: Order) -> tuple[Run, Faults]:
     """Train what settles most first, and stop when it is settled. `own` are the trainings of the model in question."""
     first, *later = stages(run.plan, fits)
-    run = _trained(run, first, _told_on(order, 0, len(fits)))
+    prior = tuple(position_scores(run.pictures, fold) for fold in run.folds)
+    run = _trained(replace(run, outcomes={PRIOR: prior, **run.outcomes}), first, _told_on(order, 0, len(fits)))
     faults, done = find_faults(run), len(first)
     run = try_repairs(run, faults, own, order.cache, lambda *_: order.told(done, len(fits), "a repair"))
     for stage in later:
@@ -162,13 +163,12 @@ def _told_on(order: Order, before: int, total: int) -> Order:
 
 
 def _trained(run: Run, fits: list[Fit], order: Order) -> Run:
-    """The run with the outcomes of some fits, and that of position alone."""
-    outcomes = _by_name(fits, run_fits(fits, _views(fits, run.pictures), order.cache, order.told))
+    """The run with the outcomes of some fits."""
+    outcomes = by_name(fits, run_fits(fits, _views(fits, run.pictures), order.cache, order.told))
     imposed = run.outcomes[run.plan.baseline][0].imposed if run.plan.baseline in run.outcomes else None
     for name in set(own_names(run.plan)) & set(outcomes):
         outcomes[name] = tuple(replace(each, fixed=imposed) for each in outcomes[name])
-    prior = {PRIOR: tuple(position_scores(run.pictures, fold) for fold in run.folds)}
-    return replace(run, outcomes={**prior, **run.outcomes, **outcomes}, _sums={})
+    return replace(run, outcomes={**run.outcomes, **outcomes}, _sums={})
 
 
 def measure_all(run: Run, faults: Faults) -> Measurements:
@@ -217,10 +217,3 @@ def _views(fits: list[Fit], pictures: Pictures) -> Views:
     if any(fit.view == "contour" for fit in fits):
         views["contour"] = contours(pictures)
     return views
-
-
-def _by_name(fits: list[Fit], fitted: list[Fitted]) -> dict[str, tuple[Fitted, ...]]:
-    outcomes: dict[str, tuple[Fitted, ...]] = {}
-    for fit, outcome in zip(fits, fitted, strict=True):
-        outcomes[fit.name] = (*outcomes.get(fit.name, ()), outcome)
-    return outcomes

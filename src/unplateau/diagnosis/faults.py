@@ -64,8 +64,8 @@ def find_faults(run: Run) -> Faults:
         _asked(run, AlignmentCheck(), _shifted),
         _asked(run, ClassIndexCheck(), _misnumbered),
         _asked(run, LabelsCheck(), _mislabelled),
-        _asked(run, LeaksCheck(), _leaked),
-        _asked(run, MetricCheck(), _misreported),
+        _asked(run, LeaksCheck(), leaked),
+        _asked(run, MetricCheck(), misreported),
         _asked(run, DomainCheck(), _from_elsewhere),
         _asked(run, DiversityCheck(), _none),
     ]
@@ -134,7 +134,13 @@ def _asked(
     run: Run, check: AbstractCheck[Measured], fault: Callable[[Run, Measured, str], Fault | None]
 ) -> tuple[Finding, Fault | None]:
     """What a check found, and the fault that follows from its claim when it is a concern."""
-    measured = check.measure(run)
+    return concluded(run, check, check.measure(run), fault)
+
+
+def concluded(
+    run: Run, check: AbstractCheck[Measured], measured: Measured, fault: Callable[[Run, Measured, str], Fault | None]
+) -> tuple[Finding, Fault | None]:
+    """What a check says of what was measured, and the fault that follows when that is a concern."""
     finding = check.judge(measured)
     return finding, fault(run, measured, finding.claim) if finding.verdict is Verdict.CONCERN else None
 
@@ -154,7 +160,8 @@ def _mislabelled(run: Run, measured: LabelsMeasured, claim: str) -> Fault:
     return Fault(remedy, cost, claim, mended, partly=measured.by_lot)
 
 
-def _leaked(run: Run, measured: LeaksMeasured, claim: str) -> Fault | None:
+def leaked(run: Run, measured: LeaksMeasured, claim: str) -> Fault | None:
+    """The fault of twins beyond the split; None where they are too few to move the number."""
     gain = without_twins(run, measured)
     # One twin among many images is a fact worth saying, but the number stands.
     if max(measured.shares.values(), default=0.0) < MANY and abs(gain.mean) < WORTH:
@@ -162,7 +169,8 @@ def _leaked(run: Run, measured: LeaksMeasured, claim: str) -> Fault | None:
     return Fault("fix-leak", "minutes", claim, gain=gain)
 
 
-def _misreported(_: Run, measured: MetricMeasured, claim: str) -> Fault:
+def misreported(_: Run, measured: MetricMeasured, claim: str) -> Fault:
+    """The fault of a number that is not the IoU of these answers."""
     return Fault("fix-metric", "minutes", claim, gain=_correction(measured))
 
 

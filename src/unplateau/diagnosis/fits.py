@@ -107,6 +107,8 @@ def run_fits(fits: list[Fit], views: Views, folder: Path, told: Told) -> list[Fi
         OutputError: an outcome cannot be written.
         UnplateauError: a training cannot go on.
     """
+    if not fits:
+        return []
     data = fingerprint(views)
     marks = {name: data + _weights_mark(name) for name in {fit.extractor for fit in fits}}
     # "reach D/2" is the name of a rung, not of a folder.
@@ -121,6 +123,14 @@ def run_fits(fits: list[Fit], views: Views, folder: Path, told: Told) -> list[Fi
             done += 1
             told(done, len(fits), fits[place].name)
     return [outcomes[place] for place in range(len(fits))]
+
+
+def by_name(fits: list[Fit], fitted: list[Fitted]) -> dict[str, tuple[Fitted, ...]]:
+    """The outcomes of each name, in the order of the fits."""
+    outcomes: dict[str, tuple[Fitted, ...]] = {}
+    for fit, outcome in zip(fits, fitted, strict=True):
+        outcomes[fit.name] = (*outcomes.get(fit.name, ()), outcome)
+    return outcomes
 
 
 def run_fit(fit: Fit, pictures: Pictures) -> Fitted:

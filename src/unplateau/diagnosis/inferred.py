@@ -28,7 +28,7 @@ invented may cost at most, and the most by which images that were seen score abo
 """
 
 
-def by_gap(run: Run, measured: Measurements) -> Interval | None:
+def by_gap(measured: Measurements) -> Interval | None:
     """What twice the data would add where few unrelated images train: a share of what the model knows by heart.
 
     The gap between training and test error falls as a power of the data (Hestness et al., arXiv 1712.00409). None where

@@ -21,7 +21,7 @@ from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.class_index import ClassIndexCheck
 from unplateau.diagnosis.diversity import DiversityCheck
 from unplateau.diagnosis.domain import DomainCheck
-from unplateau.diagnosis.faults import MANY, WORTH, Fault, Faults, without_twins
+from unplateau.diagnosis.faults import Fault, Faults, concluded, leaked, misreported
 from unplateau.diagnosis.fits import SEEN, Fitted, spread
 from unplateau.diagnosis.labels import LabelsCheck
 from unplateau.diagnosis.leaks import LeaksCheck
@@ -32,7 +32,7 @@ from unplateau.diagnosis.views import object_diameter
 from unplateau.errors import DataError
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS, ScoreTable, counts_at
-from unplateau.types import IGNORE, Epoch, Finding, Fold, Interval, Pictures, Verdict
+from unplateau.types import IGNORE, Epoch, Finding, Fold, Pictures, Verdict
 
 PIXELS = 40_000_000
 """Pixels of all images together up to which maps are scored at the size they came in; above it the grid shrinks."""
@@ -186,9 +186,9 @@ def find_untrained(run: Run, whole: Pictures, exact: MetricMeasured | None = Non
     everything = replace(run, pictures=whole)
     found = [_finding(run, check) for check in (AlignmentCheck(), ClassIndexCheck(), LabelsCheck())]
     leaks, leak = _leaks(run, everything)
-    metric, misreported = _metric(exact or MetricCheck().measure(run))
+    metric, wrong = concluded(run, MetricCheck(), exact or MetricCheck().measure(run), misreported)
     found += [leaks, metric, _finding(everything, DomainCheck()), _diversity(everything)]
-    return Faults(tuple(found), tuple(fault for fault in (leak, misreported) if fault))
+    return Faults(tuple(found), tuple(fault for fault in (leak, wrong) if fault))
 
 
 # ---- the one outcome -----------------------------------------------------------------------------------------
@@ -220,23 +220,7 @@ def _leaks(run: Run, everything: Run) -> tuple[Finding, Fault | None]:
     if not _knows_training(everything.pictures):
         claim = "Not asked: no image is named as of the train part, so that none can be in both."
         return Finding("leaks", Verdict.UNDETERMINED, claim), None
-    check = LeaksCheck()
-    measured = check.measure(everything)
-    finding = check.judge(measured)
-    if finding.verdict is not Verdict.CONCERN:
-        return finding, None
-    gain = without_twins(run, measured)
-    few = max(measured.shares.values(), default=0.0) < MANY and abs(gain.mean) < WORTH
-    return finding, None if few else Fault("fix-leak", "minutes", finding.claim, gain=gain)
-
-
-def _metric(measured: MetricMeasured) -> tuple[Finding, Fault | None]:
-    finding = MetricCheck().judge(measured)
-    if finding.verdict is not Verdict.CONCERN:
-        return finding, None
-    iou, reported = measured.iou, measured.reported
-    off = Interval(iou.mean - reported, iou.low - reported, iou.high - reported)
-    return finding, Fault("fix-metric", "minutes", finding.claim, gain=off)
+    return concluded(run, LeaksCheck(), LeaksCheck().measure(everything), leaked)
 
 
 def _diversity(everything: Run) -> Finding:

@@ -56,6 +56,19 @@ def predict(
     return [np.minimum(1.0, draws[:, -1] + scales * (1 - factor**-drawn)) for factor in factors]
 
 
+def foretell(
+    shares: NDArray[np.float64],
+    means: NDArray[np.float64],
+    draws: NDArray[np.float64],
+    factors: tuple[float, ...],
+    seed: int,
+) -> list[tuple[float, Draws]]:
+    """`predict` with its mean: the IoU that the measured means (K,) foretell at each factor, and its draws (R,)."""
+    ahead = predict(shares, draws, factors, np.random.default_rng(seed))
+    middle = predict(shares, np.repeat(means[None], 200, 0), factors, np.random.default_rng(seed))
+    return [(float(centre.mean()), each) for centre, each in zip(middle, ahead, strict=True)]
+
+
 def likely_exponent(shares: NDArray[np.float64], values: NDArray[np.float64]) -> float:
     """The mean of the exponents that one curve (K,) allows."""
     return float(_exponents(shares, np.repeat(values[None], 400, 0), np.random.default_rng(0)).mean())

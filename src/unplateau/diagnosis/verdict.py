@@ -165,7 +165,7 @@ def _more_data(run: Run, measured: Measurements) -> Remedy | None:
     counts = ", ".join(f"{point.iou.mean:.3f} with {point.groups:.0f} groups" for point in data.points)
     fourfold = f"Four times the data is predicted to add {data.gains['4x']:+.3f}; this row is for twice the data."
     gain, evidence = data.gains["2x"], [f"Measured: {counts}.", fourfold]
-    inferred = by_gap(run, measured)
+    inferred = by_gap(measured)
     if inferred and inferred.mean > gain.mean:
         gain = inferred
         evidence.append("Few unrelated images train: the gain is inferred from how much better it does on those.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,7 @@ def write_comparison(content: dict[str, Any], path: Path) -> None:
         "",
         escaped(content["conclusion"]),
         "",
-        f"| {' | '.join(HEADS)} |",
-        f"|{'---|' * len(HEADS)}",
-        *(f"| {' | '.join((escaped(name), *numbers))} |" for name, *numbers in _rows(content)),
+        *table_lines(HEADS, ((escaped(name), *numbers) for name, *numbers in _rows(content))),
         "",
         escaped(content["method"]),
         "",
@@ -55,9 +53,10 @@ def write_comparison(content: dict[str, Any], path: Path) -> None:
         "",
         "## Every training",
         "",
-        f"| recipe | {' | '.join(f'seed {number}' for number in range(1, content['seeds'] + 1))} |",
-        f"|{'---|' * (content['seeds'] + 1)}",
-        *(_trainings(entry) for entry in content["recipes"]),
+        *table_lines(
+            ("recipe", *(f"seed {number}" for number in range(1, content["seeds"] + 1))),
+            (_trainings(entry) for entry in content["recipes"]),
+        ),
         "",
         "IoU by seed; within a seed, fold by fold.",
         "",
@@ -88,9 +87,16 @@ def _number(value: float | None, spec: str) -> str:
     return "–" if value is None else f"{value:{spec}}"
 
 
-def _trainings(entry: dict[str, Any]) -> str:
-    cells = [" ".join(_number(value, ".3f") for value in folds) for folds in entry["trainings"]]
-    return f"| {' | '.join([escaped(entry['name']), *cells])} |"
+def _trainings(entry: dict[str, Any]) -> tuple[str, ...]:
+    cells = (" ".join(_number(value, ".3f") for value in folds) for folds in entry["trainings"])
+    return escaped(entry["name"]), *cells
+
+
+def table_lines(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A table of Markdown, line by line; its cells are escaped already."""
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
 
 
 def escaped(text: str) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unplateau.files import write_bytes
-from unplateau.report.comparison import escaped, interval_said
+from unplateau.report.comparison import escaped, interval_said, table_lines
 
 HEADS = ("model", "extractor", "decoder", "IoU", "s each")
 COVERED = {True: "the prediction holds it", False: "the prediction does not hold it", None: "nothing was predicted"}
@@ -39,13 +39,9 @@ def write_upgrade(content: dict[str, Any], path: Path) -> None:
         "",
         escaped(content["conclusion"]),
         "",
-        "| gain | IoU, 90 % interval |",
-        "|---|---|",
-        *(f"| {name} | {escaped(value)} |" for name, value in _gains(content)),
+        *table_lines(("gain", "IoU, 90 % interval"), ((name, escaped(value)) for name, value in _gains(content))),
         "",
-        f"| {' | '.join(HEADS)} |",
-        f"|{'---|' * len(HEADS)}",
-        *(f"| {' | '.join(map(escaped, row))} |" for row in _models(content)),
+        *table_lines(HEADS, (tuple(map(escaped, row)) for row in _models(content))),
         "",
         escaped(content["method"]),
         "",
