@@ -40,7 +40,9 @@ def states(out: Path) -> list[Path]:
 
 def kill_after_a_state(argv: list[str], out: Path) -> None:
     """Start a training, and end it by SIGKILL once it has kept a state."""
-    process = subprocess.Popen([sys.executable, "-m", "unplateau", *argv], stderr=subprocess.DEVNULL)
+    # As many threads as the tests themselves: the order in which they add decides the last bits.
+    own = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen([sys.executable, "-m", "unplateau", *argv], stderr=subprocess.DEVNULL, env=own)
     try:
         end = time.monotonic() + 120
         while time.monotonic() < end and not states(out) and process.poll() is None:
