@@ -69,7 +69,7 @@ def arguments(function: Any) -> dict[str, Any]:
 
 
 def test_each_verb_of_one_is_a_verb_of_the_other():
-    assert {command.callback.__name__ for command in cli.app.registered_commands} == set(VERBS)
+    assert {command.callback.__name__ for command in cli.command_line().registered_commands} == set(VERBS)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -106,10 +106,10 @@ def test_help_is_quick_for_it_loads_nothing_heavy(verb):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_option_says_what_it_is(verb, capsys):
-    options = typer.main.get_command(cli.app).commands[verb].params
+    options = typer.main.get_command(cli.command_line()).commands[verb].params
     assert all(each.help for each in options)
     assert main([verb, "--help"]) == 0
-    assert cli.app.registered_commands
+    assert cli.command_line().registered_commands
     assert getattr(cli, verb).__doc__.splitlines()[0].split(";")[0].split(":")[0] in capsys.readouterr().out
 
 

@@ -1,0 +1,1 @@
+"""The commands, one function each: the verbs with the same argument names."""
