@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -48,3 +49,28 @@ def caffe() -> Normalise:
     """BGR, 0..255, minus the mean of ImageNet, no scaling."""
     r, g, b = CAFFE_MEAN
     return Normalise(mean=(r / 255, g / 255, b / 255), std=(1 / 255, 1 / 255, 1 / 255), reverse=True)
+
+
+def half() -> Normalise:
+    """RGB, -1..1: as networks of Inception's make and many transformers expect it."""
+    return Normalise(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def unit() -> Normalise:
+    """RGB, 0..1, as it is."""
+    return Normalise(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def whole() -> Normalise:
+    """RGB, 0..255, as a file holds it."""
+    return Normalise(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
+
+
+NORMALISATIONS: dict[str, Callable[[], Normalise]] = {
+    "imagenet": imagenet,
+    "half": half,
+    "unit": unit,
+    "bytes": whole,
+    "caffe": caffe,
+}
+"""What published networks are trained with, by the word that a name may end in after "~"."""
