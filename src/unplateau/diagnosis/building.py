@@ -9,8 +9,8 @@ from typing import Any
 from unplateau.diagnosis.comparison import BETTER, UNTOLD, WORSE, Comparison, Contest, Pieces, data_facts, method
 from unplateau.diagnosis.trials import larger, stronger
 from unplateau.errors import UnplateauError, nearest
+from unplateau.extractors.catalogue import brings_weights
 from unplateau.extractors.fused import FROZEN, PRETRAINED, TRAINABLE, fused_name, is_fused
-from unplateau.extractors.tensors import SUFFIXES
 from unplateau.types import Interval, Pictures
 
 RICHER, CONTEXT, LARGER, STRONGER = "richer-pretraining", "more-context", "larger-extractor", "stronger-decoder"
@@ -91,7 +91,7 @@ def _richer(baseline: Pieces, candidate: str | None, *, alone: bool) -> Pieces:
         )
     if alone:
         return Pieces(candidate, baseline.decoder, frozen=True, pretrained=True)
-    own, other = _as_it_was(baseline), candidate if _brings_weights(candidate) else f"{PRETRAINED}{candidate}"
+    own, other = _as_it_was(baseline), candidate if brings_weights(candidate) else f"{PRETRAINED}{candidate}"
     return Pieces(fused_name(own, other), baseline.decoder)
 
 
@@ -101,12 +101,7 @@ def _as_it_was(baseline: Pieces) -> str:
         return baseline.extractor
     if baseline.frozen:
         return f"{FROZEN}{baseline.extractor}"
-    return f"{TRAINABLE}{baseline.extractor}" if _brings_weights(baseline.extractor) else baseline.extractor
-
-
-def _brings_weights(extractor: str) -> bool:
-    """Whether a name holds its weights already: a file, or a network with one."""
-    return extractor.endswith(SUFFIXES) or "@" in extractor
+    return f"{TRAINABLE}{baseline.extractor}" if brings_weights(baseline.extractor) else baseline.extractor
 
 
 def _changed(baseline: Pieces, extractor: str, decoder: str) -> Pieces:

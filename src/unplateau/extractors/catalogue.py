@@ -10,6 +10,7 @@ from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.bounded import RUNGS, rung
 from unplateau.extractors.checkpoint import from_file
 from unplateau.extractors.fused import fused, is_fused, parts_said
+from unplateau.extractors.normalise import under, without_rule
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.teachers import from_spelling
 from unplateau.extractors.tensors import SUFFIXES
@@ -105,14 +106,18 @@ def build_extractor(
     """A rung ("unet", "reach-33", ...), a name of `EXTRACTORS`, any other name of timm, or a path to a checkpoint.
 
     "timm/NAME@FILE" is a teacher from elsewhere: the network NAME of timm with the weights in FILE, in any layout that
-    `load_teacher` reads. "fused(unet + FILE)" is several of these as one, see fused.py.
+    `load_teacher` reads. "fused(unet + FILE)" is several of these as one, see fused.py. "~half" after a name or a path
+    feeds the network by that rule of `NORMALISATIONS` instead of its own.
 
     Raises:
-        PieceError: neither a name nor a file, or its weights cannot be had.
+        PieceError: neither a name nor a file, its weights cannot be had, or it has no rule that could be another.
     """
     name = str(name_or_path)
     if is_fused(name):
         return _fused(name, pretrained=pretrained, weights=weights)
+    bare, rule = without_rule(name)
+    if rule and not name.startswith(TIMM):
+        return under(build_extractor(bare, pretrained=pretrained, weights=weights), rule)
     if (known_rung := rung(name)) is not None:
         return known_rung
     if name in EXTRACTORS:
@@ -132,8 +137,14 @@ def build_extractor(
 
 def weight_files(name: str) -> tuple[Path, ...]:
     """The files whose content decides what an extractor of that name is, as far as they are there."""
-    paths = (Path(part.name.partition("@")[2] or part.name) for part in parts_said(name))
+    said = (part.name.partition("@")[2] or part.name for part in parts_said(name))
+    paths = (Path(without_rule(each)[0]) for each in said)
     return tuple(path for path in paths if path.is_file())
+
+
+def brings_weights(name: str) -> bool:
+    """Whether a name holds its weights already: a file, or a network with one."""
+    return without_rule(name)[0].endswith(SUFFIXES) or "@" in name
 
 
 def _fused(name: str, *, pretrained: bool, weights: Path | None) -> AbstractExtractor:
