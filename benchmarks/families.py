@@ -150,8 +150,8 @@ def main() -> None:
     errors = np.array([error for _, error in several])
     if len(errors):
         print(
-            f"mixtures within {CLOSE:.2f}: {(errors <= CLOSE).sum()} of {len(errors)}; error {errors.mean():.3f} on average, "
-            f"{errors.max():.3f} at most"
+            f"mixtures within {CLOSE:.2f}: {(errors <= CLOSE).sum()} of {len(errors)}; error {errors.mean():.3f} on "
+            f"average, {errors.max():.3f} at most"
         )
 
 
