@@ -25,6 +25,8 @@ NOT_OF_PIECES = {
     "more-data": "gather and label more groups like those it has",
     "relabel": "put right the masks that the finding 'labels' names",
     "finer-resolution": "diagnose and train at twice the `size`",
+    "fix-training": "train with the part put right that the finding 'one-batch overfit' names",
+    "fix-normalisation": "name the extractor with the rule after it that the finding 'normalisation' names",
 }
 """What to do about the others."""
 

@@ -26,7 +26,7 @@ from unplateau.diagnosis.leaks import LeaksCheck
 from unplateau.diagnosis.metric import MetricCheck
 from unplateau.diagnosis.normalisation import NormalisationCheck
 from unplateau.diagnosis.operating_point import OperatingMeasured, OperatingPointCheck
-from unplateau.diagnosis.overfit import OverfitCheck, again, fits_by_heart, learnt, one_batch
+from unplateau.diagnosis.overfit import STEPS, OverfitCheck, again, fits_by_heart, learnt, one_batch
 from unplateau.diagnosis.plan import make_fits, make_given_fits, make_plan, own_names, stages, with_given
 from unplateau.diagnosis.prior import position_scores
 from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured
@@ -168,7 +168,10 @@ def _in_stages(run: Run, fits: list[Fit], own: list[Fit], order: Order) -> tuple
 def _controlled(run: Run, own: Fit, order: Order) -> Run:
     """The run with its controls. One batch is trained where the model in question has learnt nothing, and what tells
     which part of its training is broken where that batch is not fitted; both, and exchanged masks, where all is wanted.
+    A training shorter than that of one batch has not failed, it has hardly begun.
     """
+    if own.recipe.steps < STEPS:
+        return run
     batch = one_batch(own, run.pictures) if order.thorough or not learnt(run) else None
     if batch is not None:
         run = _trained(run, [batch], order)

@@ -208,7 +208,7 @@ def _from_elsewhere(run: Run, measured: DomainMeasured, claim: str) -> Fault | N
 
 def _untrainable(own: Fit | None, _: Run, measured: OverfitMeasured, claim: str) -> Fault | None:
     right = overfit.put_right(own).get(measured.part or "") if own else None
-    return Fault("fix-training", "one training run", claim, instead=right) if right else None
+    return Fault("fix-training", "minutes", claim, instead=right) if right else None
 
 
 def _misread(own: Fit | None, _: Run, measured: NormalisationMeasured, claim: str) -> Fault | None:
@@ -216,7 +216,7 @@ def _misread(own: Fit | None, _: Run, measured: NormalisationMeasured, claim: st
     name = respelled(measured.extractor, measured.right or "") if measured.baseline else None
     if own is None or name is None:
         return None
-    return Fault("fix-normalisation", "one training run", claim, instead=replace(own, extractor=name))
+    return Fault("fix-normalisation", "minutes", claim, instead=replace(own, extractor=name))
 
 
 def _none(_run: Run, _measured: object, _claim: str) -> None:

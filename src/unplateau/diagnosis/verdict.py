@@ -30,6 +30,8 @@ SINGLE = (
     "larger-extractor",
     "more-context",
     "richer-pretraining",
+    "fix-training",
+    "fix-normalisation",
 )
 """Remedies whose gain rests on one training beside another."""
 
