@@ -49,6 +49,9 @@ SLIGHT = 1e-3
 PROBED = 24
 """Images that a frozen reading learns from, and at most how many that chose read it."""
 
+FEWEST = 4
+"""Groups to read under which an interval over groups says nothing."""
+
 GAINS, NOTHING = 0.05, 0.02
 """IoU of a frozen reading from which another rule is better, with its interval above nothing; and the least that
 matters.
@@ -81,9 +84,7 @@ class NormalisationMeasured:
     def read(self) -> str | None:
         """The rule under which a frozen reading surely scores more; None where there is none."""
         best = max(self.gains, key=lambda name: self.gains[name].mean, default=None)
-        if best is None or self.gains[best].mean < GAINS or self.gains[best].low <= 0:
-            return None
-        return best
+        return best if best and self.gains[best].mean >= GAINS and self.gains[best].low > 0 else None
 
     @property
     def remembered(self) -> str | None:
@@ -194,7 +195,11 @@ def _with_probe(run: Run, extractor: AbstractExtractor, measured: NormalisationM
 def _difference(
     above: NDArray[np.float64], below: NDArray[np.float64], groups: NDArray[np.int64], seed: int
 ) -> Interval:
-    """IoU of one reading minus that of another, of counts (N, C, 3), paired and resampled by group."""
+    """IoU of one reading minus that of another, of counts (N, C, 3), paired and resampled by group; without an interval
+    where there are too few of them.
+    """
+    if groups.max() + 1 < FEWEST:
+        return Interval(mean_iou(above) - mean_iou(below), math.nan, math.nan)
     both = np.zeros((int(groups.max()) + 1, 2, *above.shape[1:]))
     np.add.at(both, groups, np.stack([above, below], axis=1))
     return bootstrap(both, lambda part: mean_iou(part[:, 0]) - mean_iou(part[:, 1]), np.random.default_rng(seed))
