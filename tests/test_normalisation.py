@@ -32,7 +32,7 @@ from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.timm import from_timm
 from unplateau.measures.thresholds import mean_iou
 from unplateau.training.recipe import Recipe
-from unplateau.types import Fold, Verdict
+from unplateau.types import Fold, Interval, Verdict
 
 NETWORK = "resnet18:0,1"
 
@@ -211,9 +211,17 @@ def test_a_network_that_remembers_nothing_is_read_under_each_rule(tmp_path):
     assert NormalisationCheck().judge(measured).verdict is Verdict.CONCERN
     alone = replace(with_weights(name), pictures=replace(with_weights(name).pictures, groups=("one",) * 24))
     assert NormalisationCheck().judge(NormalisationCheck().measure(alone)).verdict is Verdict.UNDETERMINED
-    sound = NormalisationCheck().measure(with_weights(name.replace("~bytes", "~unit")))
-    assert sound is not None
-    assert NormalisationCheck().judge(sound).verdict is not Verdict.CONCERN
+
+
+def test_a_rule_under_which_no_other_reads_better_is_left_alone():
+    read = dict.fromkeys(("imagenet", "half"), Interval(-0.1, -0.2, 0.0))
+    check = NormalisationCheck()
+    measured = NormalisationMeasured("a.safetensors", True, math.nan, {}, 0.5, read)
+    assert check.judge(measured).verdict is Verdict.SOUND
+    doubtful = replace(measured, gains={**read, "half": Interval(0.03, -0.02, 0.08)})
+    assert check.judge(doubtful).verdict is Verdict.UNDETERMINED
+    better = replace(measured, gains={**read, "half": Interval(0.08, 0.02, 0.14)})
+    assert (check.judge(better).verdict, better.right) == (Verdict.CONCERN, "half")
 
 
 def test_the_probe_reads_masks_that_the_maps_hold_and_not_others():

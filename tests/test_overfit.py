@@ -226,7 +226,7 @@ def test_the_remedy_is_priced_by_training_with_the_part_put_right(bare, monkeypa
 
 def test_a_diagnosis_of_a_model_that_cannot_learn_names_its_training_first(tmp_path):
     data = write_pairs(tmp_path / "data", count=16)
-    recipe = {"learning_rate": 1e-7, "augmentation": NONE}
+    recipe = {"learning_rate": 1e-7}
     api.train(data, extractor="reach-9-8", out=tmp_path / "model", size=32, steps=60, recipe=recipe)
     said = api.diagnose(data, model=tmp_path / "model", steps=2, out=tmp_path / "out")
     assert said["remedies"][0]["name"] == "fix-training"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -105,7 +106,7 @@ class NormalisationCheck(AbstractCheck[NormalisationMeasured | None]):
         spectrum, colours and contrast of photographs, whichever is nearer (median over channels of the divergence
         between the two normal distributions), under the rule in force and under each that published networks use.
         Beside it the IoU of a linear reading of the frozen maps, on inner images, under the rule in force and the one
-        remembered; or under each, for a network that remembers nothing.
+        remembered; or under each, where the network of the model in question remembers nothing.
 
     Why it matters: weights that expect 0..255 and get 0..1, or the reverse, give features that hardly depend on the
         image, and nothing reports an error.
@@ -177,7 +178,8 @@ def compare_rules(
 def _with_probe(run: Run, extractor: AbstractExtractor, measured: NormalisationMeasured) -> NormalisationMeasured:
     """What was measured, with the frozen readings that tell what another rule gains, where something asks for it."""
     own, fold, wanted = rule_of(extractor), run.folds[0], measured.remembered
-    if own is None or not fold.inner or (measured.others and wanted is None):
+    asked = wanted if measured.others else measured.baseline
+    if own is None or not fold.inner or not asked:
         return measured
     fit, inner = spread(fold.fit, PROBED), spread(fold.inner, PROBED)
 
@@ -279,14 +281,24 @@ def _reaching(
 ) -> Tensor:
     """What goes into a layer when the images are normalised by the second rule in the place of the first."""
     seen: list[Tensor] = []
+
+    def keep(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        seen.append(given[0])
+        raise _Reached
+
     hooks = [
         rules[0].register_forward_hook(lambda _, given, __: rules[1](given[0])),
-        layer.register_forward_pre_hook(lambda _, given: seen.append(given[0])),
+        layer.register_forward_pre_hook(keep),
     ]
-    _forward(extractor, probe)
+    with suppress(_Reached):  # what comes behind the first layer would cost most and tell nothing
+        _forward(extractor, probe)
     for hook in hooks:
         hook.remove()
     return seen[0]
+
+
+class _Reached(Exception):
+    """The layer that was asked for has been reached."""
 
 
 def _forward(extractor: AbstractExtractor, probe: Tensor) -> None:

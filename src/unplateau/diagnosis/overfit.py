@@ -74,7 +74,7 @@ class OverfitMeasured:
 
 @final
 class OverfitCheck(AbstractCheck[OverfitMeasured | None]):
-    """Whether the training works at all: can it fit a handful of images by heart.
+    """Whether the training works at all, by whether it can fit a handful of images by heart.
 
     What it measures: whether the model in question has learnt more than position of the images that it trained on.
         Where it has not, it is trained anew by its own recipe on four images that hold the class, sixty times the
