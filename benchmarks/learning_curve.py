@@ -38,7 +38,7 @@ def baseline_plan(shares: tuple[float, ...]) -> Plan:
 
 
 def baseline_fits(
-    pictures: Pictures, parts: list[Fold], steps: int, seed: int, shares: tuple[float, ...] = ()
+    pictures: Pictures, parts: tuple[Fold, ...], steps: int, seed: int, shares: tuple[float, ...] = ()
 ) -> list[Fit]:
     """The baseline on every fold, with all of the training groups and with each share of them."""
     plan = baseline_plan(shares)

@@ -14,6 +14,7 @@ half of the groups can promise none, images are drawn, and the promise is one ab
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ from unplateau.types import Pictures
 
 def out_of_fold(pictures: Pictures, args: argparse.Namespace, name: str) -> tuple[ScoreTable, NDArray[np.str_]]:
     """Scores of every image by a model that saw nothing of its group, and the unit of each image."""
-    parts = split(pictures, folds=3, seed=args.seed)
+    # Splits given in the data would have the same few images report in every fold.
+    parts = split(replace(pictures, splits=("",) * len(pictures)), folds=3, seed=args.seed)
     fits = baseline_fits(pictures, parts, args.steps, args.seed)
     fitted = run_fits(fits, {"image": pictures}, args.out / name, lambda *_: None)
     order = [index for part in parts for index in part.report]
@@ -44,14 +46,19 @@ def tolerance_of(units: int, tolerances: list[float]) -> float | None:
 def symmetric(table: ScoreTable, groups: NDArray[np.str_] | None, tolerance: float) -> Ternary:
     """P from t on, not-P below 1 - t, with the smallest t >= 0.5 whose two risks conformal risk control allows."""
     for t in THRESHOLDS[len(THRESHOLDS) // 2 :]:
-        limits = (Limit(float(value), tolerance, 0.0, 0.0, 1, 0) for value in (t, 1 - t))
-        said = Ternary(*limits)
+        said = decided_at(float(t), 1 - float(t), tolerance)
         (found,) = achieved(table, [said], groups)
         had, others, _ = found.units
         bounds = ((had * found.missed + 1) / (had + 1), (others * found.spurious + 1) / (others + 1))
         if max(bounds) <= tolerance:
             return said
-    return Ternary(Limit(np.inf, tolerance, 0.0, 0.0, 1, 0), Limit(0.0, tolerance, 0.0, 0.0, 1, 0))
+    return decided_at(np.inf, 0.0, tolerance)
+
+
+def decided_at(alpha: float, beta: float, tolerance: float) -> Ternary:
+    """The decision with these thresholds, as if a calibration had found them."""
+    high, low = (Limit(each, tolerance, 0.0, 0.0, 1, 0) for each in (alpha, beta))
+    return Ternary(high, low)
 
 
 def draws(
