@@ -3,10 +3,10 @@
     python -m benchmarks.upgrade ../shared/data ../shared/weights/squeezenet1_1_imagenet_features.safetensors
 
 The baseline is a network that pretrained on the set's own images (`--pretrain 0`: from scratch); the upgrade the same
-network fused with the checkpoint, which stays frozen; both under the same decoder and by the recipe of a diagnosis. People and cars are to gain, fire is forced
-against advice and is to gain nothing. With `--predict` each set is diagnosed first, with the checkpoint as the
-candidate, and the predicted gain stands beside the achieved one. Prints a Markdown table with 90 % intervals, paired.
-What an interrupted run finished is kept in `--out` and not trained again.
+network fused with the checkpoint, which stays frozen; both under the same decoder and by the recipe of a diagnosis.
+People and cars are to gain, fire is forced against advice and is to gain nothing. With `--predict` each set is
+diagnosed first, with the checkpoint as the candidate, and the predicted gain stands beside the achieved one. Prints a
+Markdown table with 90 % intervals, paired. What an interrupted run finished is kept in `--out` and not trained again.
 """
 
 from __future__ import annotations
