@@ -17,7 +17,7 @@ from unplateau.training.scoring import score
 from unplateau.training.train import build_pieces
 from unplateau.types import Pictures
 
-RECIPE = Recipe(steps=240, batch=12, evaluations=6)
+RECIPE = Recipe(steps=120, batch=12, evaluations=4)
 
 
 @dataclass(frozen=True)

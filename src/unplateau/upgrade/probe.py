@@ -23,7 +23,7 @@ from unplateau.measures.thresholds import Counts, ScoreTable, best_threshold, co
 from unplateau.types import IGNORE, Characteristics, Size
 from unplateau.upgrade.cache import Part
 
-SAMPLED = 256
+SAMPLED = 128
 """Pixels of an image that the rule is found on: its neighbours would say the same again."""
 
 RIDGES = (1e-3, 1e-2, 1e-1)
@@ -242,7 +242,7 @@ def _tables(parts: Parts, truth: Truth, rules: list[Rule]) -> ScoreTable:
         scores = [_scores(part.characteristics, rule, truth.size) for rule in rules]
         within = truth.quarters[part.first : part.first + len(part)]
         chosen = torch.stack([scores[1 if quarter < 2 else 0][place] for place, quarter in enumerate(within)])
-        tables.append(score_images(chosen, truth.masks[part.first : part.first + len(part)].numpy()))
+        tables.append(score_images(chosen.numpy(), truth.masks[part.first : part.first + len(part)].numpy()))
     return join(tables)
 
 
