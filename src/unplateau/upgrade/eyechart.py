@@ -208,7 +208,9 @@ def _acuity(family: str, extractor: AbstractExtractor, folder: Path, size: int, 
         mean = float(np.mean(_normalised(reached, trivial)))
         draws.append(resampled)
         found = interval(mean, resampled)
-        lines.append(Line(number, grade.kind, side_of(grade, size), float(reached.mean()), float(trivial.mean()), found))
+        lines.append(
+            Line(number, grade.kind, side_of(grade, size), float(reached.mean()), float(trivial.mean()), found)
+        )
     mean = float(np.mean([line.acuity.mean for line in lines]))
     return Acuity(family, interval(mean, np.mean(draws, axis=0)), tuple(lines))
 

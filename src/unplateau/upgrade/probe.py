@@ -38,8 +38,7 @@ Parts = Callable[[], Iterable[Part]]
 
 @dataclass(frozen=True)
 class Truth:
-    """Masks uint8 (N, H, W), indices of `outputs` classes or 0/1 for one, 255 = not counted; the quarter of each image.
-    """
+    """Masks uint8 (N, H, W), indices of `outputs` classes or 0/1 for one, 255 = not counted; the quarter of each image."""
 
     masks: Tensor
     outputs: int
@@ -190,7 +189,9 @@ def _standard(x_RD: Tensor) -> tuple[Tensor, Tensor]:
 
 def _nothing(channels: int, outputs: int) -> Sums:
     zeros = torch.zeros(channels, dtype=torch.float64)
-    return Sums(0.0, zeros, zeros.new_zeros(outputs), zeros.new_zeros(channels, channels), zeros.new_zeros(channels, outputs))
+    return Sums(
+        0.0, zeros, zeros.new_zeros(outputs), zeros.new_zeros(channels, channels), zeros.new_zeros(channels, outputs)
+    )
 
 
 def _add(x_BPD: Tensor, y_BP: Tensor, outputs: int) -> Sums:
