@@ -35,9 +35,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """One extractor in its place. `gain` is the predicted IoU over that of colour alone, `per_millisecond` that by cost.
+    """One extractor in its place.
 
-    `place` runs from 1; `best`..`worst` are the places it takes in 90 % of the resamples.
+    `gain` is the predicted IoU over that of colour alone, `per_millisecond` the same by cost. `place` runs from 1;
+    `best`..`worst` are the places it takes in 90 % of the resamples.
     """
 
     extractor: str

@@ -43,9 +43,9 @@ SIDE = 48
 
 @dataclass(frozen=True)
 class Demand:
-    """IoU that each family would add to `trivial`, the IoU of colour alone; `draws` (R,) of each are resampled together.
+    """IoU that each family would add to `trivial`, the IoU of colour alone.
 
-    `source` says where it comes from.
+    `draws` (R,) of each are resampled together; `source` says where it comes from.
     """
 
     trivial: float

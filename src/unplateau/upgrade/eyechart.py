@@ -85,7 +85,7 @@ CHARTS: dict[str, tuple[Grade, ...]] = {
 
 @dataclass(frozen=True)
 class Line:
-    """What was read of one grade: IoU of the decoder, that of colour alone, and the share of what lies between it and 1."""
+    """What was read of one grade: IoU of the decoder, that of colour alone, and the share of what lies from it to 1."""
 
     grade: int
     kind: str
@@ -97,7 +97,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Acuity:
-    """Of one family: the mean over its grades, with a 90 % interval over scenes and seeds; below 0 where colour did better."""
+    """Of one family: the mean over its grades, below 0 where colour did better; the interval is over scenes and seeds."""
 
     family: str
     acuity: Interval
@@ -106,7 +106,7 @@ class Acuity:
 
 @dataclass(frozen=True)
 class Chart:
-    """What one extractor supplies. `identity` is that of its weights, `milliseconds` an image of `size` pixels costs."""
+    """What one extractor supplies. `identity` is that of its weights; an image of `size` pixels costs `milliseconds`."""
 
     extractor: str
     identity: str
@@ -147,7 +147,7 @@ def chart(name: str, extractor: AbstractExtractor, folder: Path, *, size: int, s
 
 
 def cost(extractor: AbstractExtractor, size: Size) -> float:
-    """Milliseconds that an image of `size` pixels costs in a batch; the fastest of several, which others disturb least."""
+    """Milliseconds an image of `size` pixels costs in a batch; the fastest of several, which others disturb least."""
     images = torch.zeros(BATCH, 3, *size, dtype=torch.uint8)
     forward(extractor, images)
     return min(_timed(extractor, images) for _ in range(3)) * 1000 / BATCH

@@ -38,7 +38,7 @@ Parts = Callable[[], Iterable[Part]]
 
 @dataclass(frozen=True)
 class Truth:
-    """Masks uint8 (N, H, W), indices of `outputs` classes or 0/1 for one, 255 = not counted; the quarter of each image."""
+    """Masks uint8 (N, H, W): indices of `outputs` classes, or 0/1 for one; 255 = not counted. The quarter of each image."""
 
     masks: Tensor
     outputs: int
@@ -108,7 +108,7 @@ def deal(groups: Sequence[str], weights: Sequence[float], seed: int = 0) -> tupl
     if len(names) < 2:
         raise DataError(f"The images must come from at least 2 groups, to be read by others; got {len(names)}.")
     order = np.random.default_rng(seed).permutation(len(names))
-    total = {name: 0.0 for name in names}
+    total = dict.fromkeys(names, 0.0)
     for group, weight in zip(groups, weights, strict=True):
         total[group] += weight
     ranked = sorted((names[place] for place in order), key=lambda name: -total[name])

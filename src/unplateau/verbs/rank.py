@@ -68,8 +68,8 @@ def rank(
         told: called after each extractor with how many are done, of how many, and which.
 
     Returns:
-        The content of `rank.json`: `data`, `demand` with its source, `ranking` (best first: `extractor`, `place`, `best`
-        and `worst` place in 90 % of the resamples, `gain` over the IoU of colour alone, `per_millisecond`,
+        The content of `rank.json`: `data`, `demand` with its source, `ranking` (best first: `extractor`, `place`,
+        `best` and `worst` place in 90 % of the resamples, `gain` over the IoU of colour alone, `per_millisecond`,
         `milliseconds` an image, `reading`, `learnable`), `by_cost` (names by gain per millisecond) and `seconds`.
 
     Raises:
