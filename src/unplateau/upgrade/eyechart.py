@@ -97,7 +97,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Acuity:
-    """Of one family: the mean over its grades, below 0 where colour did better; the interval is over scenes and seeds."""
+    """Of one family: the mean over its grades, below 0 where colour did better, over scenes and seeds."""
 
     family: str
     acuity: Interval
@@ -106,7 +106,7 @@ class Acuity:
 
 @dataclass(frozen=True)
 class Chart:
-    """What one extractor supplies. `identity` is that of its weights; an image of `size` pixels costs `milliseconds`."""
+    """What one extractor supplies. `identity` is that of its weights; an image of the chart costs `milliseconds`."""
 
     extractor: str
     identity: str

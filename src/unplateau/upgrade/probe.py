@@ -38,7 +38,7 @@ Parts = Callable[[], Iterable[Part]]
 
 @dataclass(frozen=True)
 class Truth:
-    """Masks uint8 (N, H, W): indices of `outputs` classes, or 0/1 for one; 255 = not counted. The quarter of each image."""
+    """Masks uint8 (N, H, W): indices of `outputs` classes, or 0/1 for one; 255 = not counted. And the quarters."""
 
     masks: Tensor
     outputs: int
@@ -151,11 +151,11 @@ def _sums(parts: Parts, truth: Truth, seed: int) -> tuple[Tensor, Tensor, list[S
     for part in parts():
         pixels = _pixels(truth.masks[part.first : part.first + len(part)], generator)
         x_BPD = sampled(part.characteristics, pixels, truth.size)
+        y_BP = torch.gather(truth.masks[part.first : part.first + len(part)].flatten(1), 1, pixels)
         if not sums:
-            mean, scale = _standard(x_BPD.flatten(0, 1))
+            mean, scale = _standard(x_BPD[y_BP != IGNORE])
             sums = [_nothing(len(mean), truth.outputs)] * QUARTERS
         x_BPD = (x_BPD - mean) * scale
-        y_BP = torch.gather(truth.masks[part.first : part.first + len(part)].flatten(1), 1, pixels)
         for quarter in range(QUARTERS):
             chosen = [place for place in range(len(part)) if truth.quarters[part.first + place] == quarter]
             sums[quarter] = sums[quarter] + _add(x_BPD[chosen], y_BP[chosen], truth.outputs)
@@ -183,6 +183,9 @@ def sampled(characteristics: Characteristics, pixels: Tensor, size: Size) -> Ten
 
 
 def _standard(x_RD: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and one over the deviation (D); a channel that never changes is left out, and with too few rows none is."""
+    if len(x_RD) < 2:
+        return torch.zeros(x_RD.shape[1]), torch.ones(x_RD.shape[1])
     deviation = x_RD.std(0)
     return x_RD.mean(0), torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), 0.0)
 
