@@ -59,11 +59,9 @@ def logme(extractor: AbstractExtractor, pictures: Pictures, seed: int = 0) -> fl
     generator = torch.Generator().manual_seed(seed)
     rows, labels = [], []
     for first in range(0, len(pictures), 16):
-        masks = pictures.masks[first : first + 16].flatten(1)
+        images, masks = pictures.images[first : first + 16], pictures.masks[first : first + 16].flatten(1)
         pixels = torch.randint(0, masks.shape[1], (len(masks), PIXELS), generator=generator)
-        rows.append(
-            sampled(forward(extractor, pictures.images[first : first + 16]), pixels, pictures.size).flatten(0, 1)
-        )
+        rows.append(sampled(forward(extractor, images), pixels, pictures.size).flatten(0, 1))
         labels.append(torch.gather(masks, 1, pixels).flatten())
     found, wanted = torch.cat(rows).double().numpy(), torch.cat(labels).numpy()
     counted = wanted != IGNORE
