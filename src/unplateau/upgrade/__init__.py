@@ -1,0 +1,1 @@
+"""The better extractor: what each supplies, and which to take."""
