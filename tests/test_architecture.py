@@ -30,7 +30,7 @@ DATA = {"data", "types", "errors"}
 EXTRACTORS, DECODERS = {"extractors", "types", "errors"}, {"decoders", "types", "errors"}
 REPORT = {"report", "types", "errors", "files"}
 BELOW = {"types", "errors", "files", "progress", "measures", "data", "extractors", "decoders", "model"}
-ALL = {*BELOW, "training", "diagnosis", "scenes", "report", "_version", "api", "demo"}
+ALL = {*BELOW, "training", "diagnosis", "scenes", "upgrade", "report", "_version", "api", "demo"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -48,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {*BELOW - {"progress"}, "training"},
     "diagnosis": {*BELOW, "training", "diagnosis"},
     "scenes": {"scenes", "types", "errors", "files"},
+    "upgrade": {*BELOW, "training", "scenes", "diagnosis", "upgrade"},
     "report": REPORT,
     "verbs": {*ALL - {"demo", "api"}, "verbs"},
     "api": {"verbs"},

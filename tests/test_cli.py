@@ -36,6 +36,7 @@ VERBS = {
     "compare": api.compare,
     "pretrain": api.pretrain,
     "upgrade": api.upgrade,
+    "distil": api.distil,
     "calibrate": api.calibrate,
     "predict": api.predict,
     "report": api.report,

@@ -2,6 +2,7 @@
 
 from unplateau.verbs.answer import calibrate, predict
 from unplateau.verbs.diagnose import DIAGNOSIS, REPORT, curve, diagnose, report
+from unplateau.verbs.distil import distil
 from unplateau.verbs.pretrain import pretrain
 from unplateau.verbs.train import TABLE, compare, loaded, train
 from unplateau.verbs.upgrade import PAGE, upgrade
@@ -15,6 +16,7 @@ __all__ = [
     "compare",
     "curve",
     "diagnose",
+    "distil",
     "loaded",
     "predict",
     "pretrain",

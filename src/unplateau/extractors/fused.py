@@ -125,7 +125,7 @@ class FusedExtractor(AbstractExtractor):
             given = part(_padded(images, max(level.stride for level in part.gives)))
             return {
                 stride: torch.cat(
-                    [_moved(given.levels[index], given.strides[index], stride, grid) for index in indices], dim=1
+                    [moved(given.levels[index], given.strides[index], stride, grid) for index in indices], dim=1
                 )
                 for stride, indices in self.taken[place].items()
                 for grid in [(height // stride, width // stride)]
@@ -233,7 +233,7 @@ def _padded(images: Tensor, stride: int) -> Tensor:
     return F.pad(images, (0, right, 0, down), mode="replicate") if down or right else images
 
 
-def _moved(maps: Tensor, own: int, stride: int, grid: Size) -> Tensor:
+def moved(maps: Tensor, own: int, stride: int, grid: Size) -> Tensor:
     """Maps (B, C, h, w) of stride `own` on the `grid` of `stride`, each cell where it was in the image."""
     if own == stride:
         return maps

@@ -1,0 +1,1 @@
+"""Better extractors: several teachers distilled into one student."""
