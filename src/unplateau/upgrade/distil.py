@@ -33,6 +33,9 @@ from unplateau.upgrade.teachers import Teacher, standards
 # arXiv 2106.05237). No smaller than half of the image: what needs the whole scene must be there to be imitated.
 LOOK = Look(scale=(0.5, 1.0), contrast=0.2, brightness=0.1, colour=0.04, grey=0.0)
 
+RATE = 4e-3
+"""Learning rate: higher than without teachers, whose targets do not move."""
+
 MEASURED = 64
 """Images on which a teacher's standards are measured."""
 

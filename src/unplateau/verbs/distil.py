@@ -15,7 +15,7 @@ from unplateau.files import plain, writable_folder
 from unplateau.progress import Told
 from unplateau.report import load_diagnosis
 from unplateau.training.ssl import EXTRACTOR, Schooling
-from unplateau.upgrade.distil import distil_extractor, kept_lesson
+from unplateau.upgrade.distil import RATE, distil_extractor, kept_lesson
 from unplateau.upgrade.teachers import open_teacher, weights_by_demand
 from unplateau.verbs.arguments import refuse_numbers, silent
 from unplateau.verbs.diagnose import DIAGNOSIS
@@ -68,7 +68,7 @@ def distil(
     weights = _weights(diagnosis, tuple(eyecharts or ()), names)
     folder = writable_folder(Path(out))
     pool = read_unlabelled(Path(images), size=size, seed=seed)
-    schooling = Schooling("distil", steps)
+    schooling = Schooling("distil", steps, learning_rate=RATE)
     series = distil_extractor(
         pool,
         teachers=opened,
