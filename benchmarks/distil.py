@@ -116,7 +116,9 @@ def main() -> None:
     )
     recipe = fitting(Recipe(**{**vars(RECIPE), "steps": args.steps}), object_diameter(pictures))
     rows = [on_split(pictures, recipe, args, seed) for seed in args.seeds]
-    times = {name: milliseconds(args.out / str(args.seeds[0]) / _folder(name), pictures.images[:TIMED]) for name in rows[0]}
+    times = {
+        name: milliseconds(args.out / str(args.seeds[0]) / _folder(name), pictures.images[:TIMED]) for name in rows[0]
+    }
     print(f"| model | {' | '.join(f'IoU, split {seed}' for seed in args.seeds)} | mean | ms an image |")
     print(f"|{'---|' * (len(rows) + 3)}")
     mean = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}

@@ -119,7 +119,9 @@ def _model(folder: Path, *, trained: bool) -> Any:
             return model.float()
     except Exception as error:  # a folder that is damaged makes the library fail in any way whatever
         said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:160]
-        raise PieceError(f"{str(folder)!r} must hold a CLIP model; transformers says: {said}. Save it again.") from error
+        raise PieceError(
+            f"{str(folder)!r} must hold a CLIP model; transformers says: {said}. Save it again."
+        ) from error
 
 
 def _package(folder: Path) -> Any:
