@@ -37,6 +37,7 @@ VERBS = {
     "pretrain": api.pretrain,
     "upgrade": api.upgrade,
     "distil": api.distil,
+    "extractors": api.extractors,
     "calibrate": api.calibrate,
     "predict": api.predict,
     "report": api.report,

@@ -64,7 +64,7 @@ def test_what_fits_is_not_parted_and_nothing_is_said():
 
 def test_a_single_image_that_does_not_fit_and_every_other_error_are_raised_as_they_are(monkeypatch):
     full_above(monkeypatch, 0)
-    with pytest.raises(torch.OutOfMemoryError), pytest.warns(UserWarning):
+    with pytest.raises(torch.OutOfMemoryError), pytest.warns(UserWarning, match="going on with 1"):
         probabilities(small(), torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
     full_above(monkeypatch, 0, RuntimeError("sizes do not match"))
     with pytest.raises(RuntimeError, match="sizes do not match"):

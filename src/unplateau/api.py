@@ -3,6 +3,7 @@
 from unplateau.verbs.answer import calibrate, predict
 from unplateau.verbs.diagnose import DIAGNOSIS, REPORT, curve, diagnose, report
 from unplateau.verbs.distil import distil
+from unplateau.verbs.extractors import extractors
 from unplateau.verbs.pretrain import pretrain
 from unplateau.verbs.train import TABLE, compare, loaded, train
 from unplateau.verbs.upgrade import PAGE, upgrade
@@ -17,6 +18,7 @@ __all__ = [
     "curve",
     "diagnose",
     "distil",
+    "extractors",
     "loaded",
     "predict",
     "pretrain",

@@ -82,3 +82,20 @@ def distil(
         typer.echo(f"{each['name']}: {each['explained']:.0%} of its variance explained, weight {each['weight']:.2f}.")
     typer.echo(f"Kept: step {kept['kept_step']} of {steps}.")
     typer.echo(f"Extractor: {kept['extractor']}")
+
+
+def extractors(
+    kind: Annotated[str, typer.Option(help="Of pretraining, such as 'self-supervised'; all by default.")] = "",
+    commercial: Annotated[bool, typer.Option(help="Only those known to allow commercial use.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="List the files of weights in this folder instead.")] = None,
+    measure: Annotated[bool, typer.Option(help="Build each and measure its time an image.")] = False,
+    size: Size = 128,
+) -> None:
+    """List extractors by pretraining and size, with strides, parameters, licence and what must be fetched."""
+    from unplateau import api
+    from unplateau.report import extractors_table
+
+    console = Console()
+    console.print(
+        extractors_table(api.extractors(kind=kind, commercial=commercial, folder=folder, measure=measure, size=size))
+    )

@@ -167,7 +167,7 @@ def parts_said(name: str) -> tuple[PartSaid, ...]:
             f"A fusion must name at least two extractors, such as 'fused(unet + resnet18)', with blanks around the +; "
             f"got {name!r}. Name them."
         )
-    parts = tuple(_part(each) for each in said)
+    parts = tuple(part_said(each) for each in said)
     if any(OPENS in part.name for part in parts):
         raise PieceError(f"A fusion must not hold another; got {name!r}. Name all parts side by side.")
     return parts
@@ -184,7 +184,8 @@ def _spelled(parts: Iterable[str]) -> str:
     return f"{OPENS}{BETWEEN.join(parts)}{CLOSES}"
 
 
-def _part(said: str) -> PartSaid:
+def part_said(said: str) -> PartSaid:
+    """One part with what stands before its name."""
     part = PartSaid(said)
     while True:
         if part.name.startswith(PRETRAINED):

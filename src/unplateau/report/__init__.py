@@ -1,6 +1,7 @@
 """What was measured, for people: pages for the browser, summaries for the terminal. Never imports torch."""
 
 from unplateau.report.comparison import comparison_table, write_comparison
+from unplateau.report.extractors import extractors_table
 from unplateau.report.page import write_report
 from unplateau.report.reading import load as load_diagnosis
 from unplateau.report.summary import curve_summary, scores_said, summary
@@ -9,6 +10,7 @@ from unplateau.report.upgrade import upgrade_table, write_upgrade
 __all__ = [
     "comparison_table",
     "curve_summary",
+    "extractors_table",
     "load_diagnosis",
     "scores_said",
     "summary",
