@@ -9,7 +9,10 @@ from unplateau.errors import PieceError, nearest
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.bounded import RUNGS, rung
 from unplateau.extractors.checkpoint import from_file
-from unplateau.extractors.fused import fused, is_fused, parts_said
+from unplateau.extractors.clip import clip, clip_files, is_clip
+from unplateau.extractors.context import context, is_context, within
+from unplateau.extractors.filters import filters
+from unplateau.extractors.fused import fused, is_fused, part_said, parts_said
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.teachers import from_spelling
 from unplateau.extractors.tensors import SUFFIXES
@@ -83,6 +86,13 @@ def squeezenet1_1_imagenet(*, pretrained: bool = False, weights: Path | None = N
     return squeezenet(weights, preprocessing="imagenet")
 
 
+def filter_bank(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """Fixed filters at strides 1, 2 and 4: colour, edges, bars."""
+    if pretrained or weights is not None:
+        raise PieceError("'filters' has no weights, its filters are fixed: leave `pretrained` and `weights` out.")
+    return filters()
+
+
 EXTRACTORS: dict[str, Builder] = {
     "resnet18": resnet18,
     "resnet34": resnet34,
@@ -95,6 +105,7 @@ EXTRACTORS: dict[str, Builder] = {
     "vit_xsmall_patch16_clip_224": vit_xsmall_patch16_clip_224,
     "squeezenet1_1": squeezenet1_1,
     "squeezenet1_1-imagenet": squeezenet1_1_imagenet,
+    "filters": filter_bank,
 }
 """Builders by name; a name of your own is one more entry."""
 
@@ -105,7 +116,8 @@ def build_extractor(
     """A rung ("unet", "reach-33", ...), a name of `EXTRACTORS`, any other name of timm, or a path to a checkpoint.
 
     "timm/NAME@FILE" is a teacher from elsewhere: the network NAME of timm with the weights in FILE, in any layout that
-    `load_teacher` reads. "fused(unet + FILE)" is several of these as one, see fused.py.
+    `load_teacher` reads. "clip/FOLDER" is a language-aligned one, see clip.py. "fused(unet + FILE)" is several of these
+    as one, see fused.py; "context(reach-33)" lets one see the whole image, see context.py.
 
     Raises:
         PieceError: neither a name nor a file, or its weights cannot be had.
@@ -113,6 +125,12 @@ def build_extractor(
     name = str(name_or_path)
     if is_fused(name):
         return _fused(name, pretrained=pretrained, weights=weights)
+    if is_context(name):
+        part = part_said(within(name))
+        inner = build_extractor(part.name, pretrained=pretrained or part.pretrained, weights=weights)
+        return context(inner, part.frozen)
+    if is_clip(name):
+        return clip(name)
     if (known_rung := rung(name)) is not None:
         return known_rung
     if name in EXTRACTORS:
@@ -132,8 +150,16 @@ def build_extractor(
 
 def weight_files(name: str) -> tuple[Path, ...]:
     """The files whose content decides what an extractor of that name is, as far as they are there."""
-    paths = (Path(part.name.partition("@")[2] or part.name) for part in parts_said(name))
-    return tuple(path for path in paths if path.is_file())
+    return tuple(path for part in parts_said(name) for path in _files(part.name))
+
+
+def _files(name: str) -> tuple[Path, ...]:
+    if is_context(name):
+        return weight_files(part_said(within(name)).name)
+    if is_clip(name):
+        return clip_files(name)
+    path = Path(name.partition("@")[2] or name)
+    return (path,) if path.is_file() else ()
 
 
 def _fused(name: str, *, pretrained: bool, weights: Path | None) -> AbstractExtractor:

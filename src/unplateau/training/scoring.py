@@ -16,7 +16,7 @@ from unplateau.measures.thresholds import BINS, ScoreTable, join
 from unplateau.model import SegmentationModel
 from unplateau.training.activation import activated
 from unplateau.training.batches import in_order
-from unplateau.training.devices import accelerator, native_bf16
+from unplateau.training.devices import accelerator, in_parts, native_bf16
 from unplateau.training.objectives import AbstractObjective
 from unplateau.types import Pictures
 
@@ -47,8 +47,9 @@ def probabilities(model: SegmentationModel, images: Tensor, exclusive: bool = Tr
     """Images uint8 (B, 3, H, W) to float probabilities (B, C, H, W): softmax over classes that exclude each other.
 
     Sigmoid where there is a single class, or where each holds by itself. The same for the labels (B, C) of images.
+    Fewer at a time where memory does not hold so many.
     """
-    return activated(answer(model, images).logits.float(), exclusive)
+    return in_parts(lambda part: activated(answer(model, part).logits.float(), exclusive), images)
 
 
 def answer(model: SegmentationModel, images: Tensor) -> Any:
