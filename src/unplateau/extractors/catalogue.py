@@ -9,6 +9,8 @@ from unplateau.errors import PieceError, nearest
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.bounded import RUNGS, rung
 from unplateau.extractors.checkpoint import from_file
+from unplateau.extractors.families import NAME as FAMILIES
+from unplateau.extractors.families import families
 from unplateau.extractors.fused import fused, is_fused, parts_said
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.teachers import from_spelling
@@ -84,6 +86,7 @@ def squeezenet1_1_imagenet(*, pretrained: bool = False, weights: Path | None = N
 
 
 EXTRACTORS: dict[str, Builder] = {
+    FAMILIES: families,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
