@@ -10,10 +10,9 @@ fresh scenes as a Markdown table. `--seed` moves every scene: what is reported m
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -59,7 +58,7 @@ class Scale:
     testing: int = 40
     steps: int = 250
     seed: int = 0
-    difficulty: Difficulty = Difficulty()
+    difficulty: Difficulty = field(default_factory=Difficulty)
 
 
 def drawn(kind: str, count: int, part: int, scale: Scale) -> list[Sample]:
@@ -81,7 +80,9 @@ def mixed_pool(scale: Scale) -> Unlabelled:
     return Unlabelled(stacked(samples)[0], tuple(sample.name for sample in samples), len(samples))
 
 
-def taught(pool: Unlabelled, extractor: str, method: str, steps: int, seed: int) -> tuple[AbstractExtractor, int, float]:
+def taught(
+    pool: Unlabelled, extractor: str, method: str, steps: int, seed: int
+) -> tuple[AbstractExtractor, int, float]:
     """The extractor that was kept, at which step, and the seconds of the pretraining."""
     schooling = Schooling(method, steps, learning_rate=RATES[method])
     with TemporaryDirectory() as out:

@@ -39,10 +39,7 @@ def from_file(path: Path, *, architecture: str | None = None) -> AbstractExtract
         bounded.pretrained = True
         return bounded
     if named == FAMILIES:
-        extractor = families()
-        load(extractor, file, named)
-        extractor.pretrained = True
-        return extractor
+        return families(weights=path)
     if architecture:
         raise PieceError(
             f"`architecture` must be 'timm/<name>' or a rung such as 'unet'; got {architecture!r}. Leave it out."

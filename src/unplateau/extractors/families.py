@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from unplateau.errors import PieceError
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.bounded import MEAN, SPREAD, ResidualBlock
-from unplateau.extractors.fused import Gate
+from unplateau.extractors.fused import FusedExtractor, Gate
+from unplateau.extractors.tensors import load, read_tensors
 from unplateau.types import Characteristics, Level
 
 NAME = "families"
@@ -26,8 +27,8 @@ PATHS = ("textural", "geometric", "contextual")
 
 GIVES = (Level(16, 1), Level(32, 2), Level(32, 4), Level(48, 8))
 
-STEM, TEXTURE, WINDOWS = 16, 32, (9, 17)
-"""Channels of what all paths read; channels and windows, in pixels, of the textural path."""
+STEM, TEXTURE, WINDOWS = 16, 32, (2, 4)
+"""Channels of what all paths read; channels of the textural path, and its windows in cells of 2 pixels to each side."""
 
 CONTEXT, DEEP, HEADS, BLOCKS = 96, 280, 8, 3
 """Widths of the contextual path at strides 8 and 16; heads, and how often its cells look at one another."""
@@ -134,9 +135,11 @@ class TexturalPath(nn.Module):
 
     def forward(self, stem: Tensor) -> Characteristics:
         """Cells (B, 16, H, W) to one map (B, 32, H / 2, W / 2)."""
-        patterns = self.patterns(stem)
-        counted = torch.cat([_window_mean(patterns, window // 4) for window in WINDOWS], dim=1)
-        return Characteristics((self.counts(counted),), (2,))
+        return Characteristics((self.counts(self.counted(self.patterns(stem))),), (2,))
+
+    def counted(self, patterns: Tensor) -> Tensor:
+        """How often each pattern occurs in each window around each cell: (B, C, h, w) to (B, 2 C, h, w)."""
+        return torch.cat([_window_mean(patterns, half) for half in WINDOWS], dim=1)
 
 
 @final
@@ -226,6 +229,11 @@ class Exchange(nn.Module):
         return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
+def gates_of(extractor: AbstractExtractor) -> tuple[Gate, ...]:
+    """How much of each level comes from each path or part; empty for an extractor that has no gates."""
+    return extractor.gates() if isinstance(extractor, (FamiliesExtractor, FusedExtractor)) else ()
+
+
 def contours(images: Tensor) -> Tensor:
     """Images (B, 3, H, W), 0..1, to (B, 3, H, W): strength of the local contour and its doubled angle, cos and sin.
 
@@ -243,11 +251,15 @@ def families(*, pretrained: bool = False, weights: Path | None = None) -> Abstra
     """All families in one network: strides 1 to 8, up to 48 channels. There are no published weights of it.
 
     Raises:
-        PieceError: published weights are asked for.
+        PieceError: published weights are asked for, or a file that does not fit.
     """
     if pretrained and weights is None:
         raise PieceError(f"{NAME!r} has no published weights: pretrain it on your own images, and name the file.")
-    return FamiliesExtractor()
+    extractor = FamiliesExtractor()
+    if weights is not None:
+        load(extractor, read_tensors(weights), NAME)
+        extractor.pretrained = True
+    return extractor
 
 
 def _conv(channels: int, width: int, side: int = 3, stride: int = 1) -> tuple[nn.Module, ...]:

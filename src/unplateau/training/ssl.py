@@ -55,7 +55,7 @@ class Schooling:
     """How an extractor is pretrained.
 
     Attributes:
-        method: "dense", "dino" or "simmim".
+        method: "families", "dense", "dino" or "simmim".
         steps: optimiser steps.
         batch: images a step, each seen in several views.
         learning_rate: peak; it rises over `warmup` of the steps and falls as half a cosine.

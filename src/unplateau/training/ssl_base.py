@@ -132,6 +132,7 @@ def multiple_of(size: Size, share: float, stride: int) -> Size:
 
 
 def coarsest(extractor: AbstractExtractor) -> int:
+    """Side in pixels of the cells that are hidden: the coarsest stride, at least 8."""
     return max(8, *(level.stride for level in extractor.gives))
 
 

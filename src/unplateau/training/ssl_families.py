@@ -7,6 +7,7 @@ offsets, W words, K points.
 from __future__ import annotations
 
 import copy
+import math
 from typing import cast, final
 
 import torch
@@ -62,7 +63,6 @@ class FamilyTerms(AbstractMethod):
 
     WHOLE, CROP = Look(scale=(0.6, 1.0), contrast=0.3, brightness=0.1, colour=0.05), Look(scale=(0.35, 0.8))
     MASKED, POINTS, TEMPERATURE = 0.2, 48, 0.2
-    WEIGHTS = {"textural": 1.0, "geometric": 1.0, "contextual": 1.0, "joint": 1.0}
 
     def __init__(self, student: AbstractExtractor) -> None:
         super().__init__()
@@ -101,10 +101,9 @@ class FamilyTerms(AbstractMethod):
         seen = self._seen(self.student, torch.where(hidden[:, None], self.token, first.images))
         asked = self.head(at_points(seen["mixed"], points[0]).flatten(0, 1))
         terms = {family: self._unexplained(family, seen, *targets[family]) for family in FAMILIES}
-        terms["joint"] = self.contrast(asked, told) / torch.tensor(2.0 * len(asked) - 1).log()
+        terms["joint"] = self.contrast(asked, told) / math.log(2 * len(asked) - 1)
         self.told = {name: float(term.detach()) for name, term in terms.items()}
-        loss = torch.stack([self.WEIGHTS[name] * term for name, term in terms.items()]).sum()
-        return Outcome(loss, spread_of(told))
+        return Outcome(torch.stack(list(terms.values())).sum(), spread_of(told))
 
     def _seen(self, extractor: AbstractExtractor, images: Tensor) -> dict[str, Characteristics]:
         """What each path saw, where there are paths, and the mixed levels."""

@@ -69,7 +69,7 @@ def centred(loss: nn.Module, logits: Tensor) -> Tensor:
 
 
 def balanced(likeness: Tensor) -> Tensor:
-    """Shares (M, W) of rows in words from their likeness (M, W), -1..1, with all words equally used (arXiv 2006.09882)."""
+    """Shares (M, W) of rows in words from their likeness (M, W), -1..1, all words equally used (arXiv 2006.09882)."""
     from lightly.loss.swav_loss import sinkhorn
 
     return cast(Tensor, sinkhorn(likeness, iterations=3, epsilon=0.05))
