@@ -5,7 +5,8 @@
 On planted scenes, then on the sets named, where a tenth of the labels trains the decoder as in `benchmarks.ssl`. Every
 network learns from the same unlabelled scenes (all kinds mixed) for the same number of steps, is frozen, and is read by
 a rule over its channels at each pixel (1x1), one for each family, fitted on other scenes of that family. Prints IoU on
-fresh scenes as a Markdown table. `--seed` moves every scene: what is reported must be of a seed that chose nothing.
+fresh scenes as a Markdown table, each beside the parameters and the core seconds of the pretraining, then the same on
+the sets. `--seed` moves every scene: what is reported must be of a seed that chose nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.ssl import POSITIVE, probed
+from unplateau.data import open_data, read_pictures, split
 from unplateau.data.unlabelled import Unlabelled
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.catalogue import build_extractor
@@ -151,3 +154,56 @@ def iou(logits: Tensor, masks: Tensor, threshold: float) -> float:
     """Of the pixels above a threshold."""
     found, true = logits > threshold, masks == 1
     return float((found & true).sum() / (found | true).sum().clamp_min(1))
+
+
+def scenes_row(pair: tuple[str, str], pool: Unlabelled, scale: Scale) -> str:
+    """One line of the first table."""
+    with TemporaryDirectory() as out:
+        file, step, seconds = taught(pool, pair, scale.steps, scale.seed, Path(out))
+        extractor = build_extractor(str(file))
+    found = " | ".join(f"{supply(extractor, kind, scale):.3f}" for kind in KINDS.values())
+    count = sum(each.numel() for each in extractor.parameters()) / 1e6
+    return f"| {pair[1]} on {pair[0]} | {found} | {count:.2f} | {step} | {seconds:.0f} |"
+
+
+def set_row(folder: Path, pairs: Sequence[tuple[str, str]], args: argparse.Namespace) -> str:
+    """One line of the second table: IoU at a tenth of the labels, mean of the seeds."""
+    positive = [POSITIVE[folder.name]] if folder.name in POSITIVE else None
+    pictures = read_pictures(open_data(folder), positive=positive, size=args.side, limit=args.limit, seed=args.seed)
+    rows = []
+    for seed in range(args.seed, args.seed + args.seeds):
+        fold = split(pictures, seed=seed)[0]
+        pool = Unlabelled(pictures.images[list(fold.fit)], tuple(pictures.names[i] for i in fold.fit), len(fold.fit))
+        with TemporaryDirectory() as out:
+            places = [Path(out) / str(place) for place in range(len(pairs))]
+            files = [taught(pool, pair, args.steps, seed, place)[0] for pair, place in zip(pairs, places, strict=True)]
+            rows.append([probed(pictures, fold, str(file), seed) for file in files])
+    return f"| {folder.name} | " + " | ".join(f"{mean:.3f}" for mean in np.mean(rows, axis=0)) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sets", nargs="*", type=Path)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=Scale.steps)
+    parser.add_argument("--seed", type=int, default=9)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--limit", type=int, default=200)
+    parser.add_argument("--contenders", type=int, default=len(CONTENDERS), help="how many of the list, from the first")
+    parser.add_argument("--on-sets", type=int, default=4, help="the same, for the sets")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    scale = Scale(side=args.side, steps=args.steps, seed=args.seed)
+    pool = mixed_pool(scale)
+    print(f"| method | {' | '.join(KINDS)} | M parameters | kept | core s |\n|---|---|---|---|---|---|---|")
+    for pair in CONTENDERS[: args.contenders]:
+        print(scenes_row(pair, pool, scale), flush=True)
+    pairs = CONTENDERS[: args.on_sets]
+    print(f"\n| set | {' | '.join(f'{method} on {extractor}' for extractor, method in pairs)} |")
+    print("|---|" + "---|" * len(pairs))
+    for folder in args.sets:
+        print(set_row(folder, pairs, args), flush=True)
+
+
+if __name__ == "__main__":
+    main()

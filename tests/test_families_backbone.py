@@ -63,10 +63,8 @@ def test_what_lies_beyond_the_reach_of_a_path_changes_nothing(name, reach, backb
     changed = images.clone()
     changed[..., : 48 - reach] = noise(96, 1)[..., : 48 - reach]
     before, after = (vars(backbone.seen(each))[name].levels for each in (images, changed))
-    assert all(
-        torch.equal(one[..., one.shape[-1] // 2 :], other[..., one.shape[-1] // 2 :])
-        for one, other in zip(before, after, strict=True)
-    )
+    for one, other in zip(before, after, strict=True):
+        assert torch.equal(one[..., one.shape[-1] // 2 :], other[..., one.shape[-1] // 2 :])
     far = [vars(backbone.seen(each))["contextual"].levels[0][..., -1] for each in (images, changed)]
     assert not torch.allclose(*far)
 
@@ -97,9 +95,8 @@ def test_parameters_are_those_of_the_unet_within_a_tenth(backbone):
 def test_a_large_image_costs_in_proportion_to_its_pixels(backbone):
     """Cells look at no more than so many others."""
     looked_at = []
-    handle = backbone.contextual.blocks[0].pair.register_forward_hook(
-        lambda _, given, __: looked_at.append(given[0].shape[1])
-    )
+    pair = backbone.contextual.blocks[0].pair
+    handle = pair.register_forward_hook(lambda _, given, __: looked_at.append(given[0].shape[1]))
     with torch.inference_mode():
         for side in (32, 64, 128, 256):
             backbone(noise(side))
