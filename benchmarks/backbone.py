@@ -11,6 +11,7 @@ the sets. `--seed` moves every scene: what is reported must be of a seed that ch
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
