@@ -37,6 +37,14 @@ LOOKED_AT = 8
 """Cells a side, at most, that each cell looks at: of a larger map they are averaged, so the cost stays linear."""
 
 
+GIVEN = {
+    "textural": (Level(TEXTURE, 2),),
+    "geometric": (Level(16, 1), Level(32, 2), Level(64, 4)),
+    "contextual": (Level(CONTEXT, 8),),
+}
+"""What each path gives before anything is mixed, finest first."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """What the paths saw of a batch: the maps of each path before anything is mixed, and the levels mixed of them."""
@@ -70,13 +78,15 @@ class FamiliesExtractor(AbstractExtractor):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(*_conv(3, STEM))
-        self.textural, self.geometric, self.contextual = TexturalPath(), GeometricPath(), ContextualPath()
-        paths = (self.textural, self.geometric, self.contextual)
-        self.sources = tuple({level.stride: _source(path.gives, level.stride) for level in GIVES} for path in paths)
+        self.textural = TexturalPath()
+        self.geometric = GeometricPath()
+        self.contextual = ContextualPath()
+        reads = [GIVEN[name] for name in PATHS]
+        self.sources = tuple({level.stride: _source(given, level.stride) for level in GIVES} for given in reads)
         self.mixes = nn.ModuleDict(
             {
-                f"{name}-{level.stride}": _mix(path.gives[sources[level.stride]].channels, level.channels)
-                for name, path, sources in zip(PATHS, paths, self.sources, strict=True)
+                f"{name}-{level.stride}": _mix(given[sources[level.stride]].channels, level.channels)
+                for name, given, sources in zip(PATHS, reads, self.sources, strict=True)
                 for level in GIVES
             }
         )
@@ -91,10 +101,6 @@ class FamiliesExtractor(AbstractExtractor):
         stem = self.stem((images - MEAN) / SPREAD)
         paths = (self.textural(stem), self.geometric(stem, images), self.contextual(stem))
         return Seen(*paths, self._mixed(paths))
-
-    def path(self, name: str) -> TexturalPath | GeometricPath | ContextualPath:
-        """The path of that name in `PATHS`."""
-        return {"textural": self.textural, "geometric": self.geometric, "contextual": self.contextual}[name]
 
     def gates(self) -> tuple[Gate, ...]:
         """What each path was found to be worth at each stride, path by path; over the paths it adds up to 1."""
@@ -124,8 +130,6 @@ class FamiliesExtractor(AbstractExtractor):
 class TexturalPath(nn.Module):
     """Orderless statistics of small windows: what occurs, not where. Reads the stem, gives one map at stride 2."""
 
-    gives = (Level(TEXTURE, 2),)
-
     def __init__(self) -> None:
         super().__init__()
         self.patterns = nn.Sequential(*_conv(STEM, TEXTURE, stride=2))
@@ -146,8 +150,6 @@ class TexturalPath(nn.Module):
 class GeometricPath(nn.Module):
     """Ordered structure up to about one object, from the stem and from contours. Gives maps at strides 1, 2 and 4."""
 
-    gives = (Level(16, 1), Level(32, 2), Level(64, 4))
-
     def __init__(self) -> None:
         super().__init__()
         self.down = nn.ModuleList([ResidualBlock(STEM + 3, 32, ordered=True), ResidualBlock(32, 64, ordered=True)])
@@ -166,8 +168,6 @@ class GeometricPath(nn.Module):
 @final
 class ContextualPath(nn.Module):
     """The whole image in every cell. Reads the stem, gives one map at stride 8."""
-
-    gives = (Level(CONTEXT, 8),)
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,12 +203,13 @@ class Exchange(nn.Module):
         self.heads = heads
         self.norm, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.pair, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
-        self.bias = nn.Sequential(nn.Linear(5, 32), nn.ReLU(), nn.Linear(32, heads))
+        first, last = nn.Linear(5, 32), nn.Linear(32, heads)
         self.alone = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
         # Each head begins by looking into a direction of its own: what it averages is then already a piece of layout.
         with torch.no_grad():
-            self.bias[0].weight.mul_(2.0)
-            self.bias[2].weight.mul_(4.0)
+            first.weight.mul_(2.0)
+            last.weight.mul_(4.0)
+        self.bias = nn.Sequential(first, nn.ReLU(), last)
 
     def forward(self, maps: Tensor, offsets: Tensor) -> Tensor:
         """Cells (B, C, h, w) to the same; `offsets` (N, M, 2) from each cell to each that it looks at, in cells."""

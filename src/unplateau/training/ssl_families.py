@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unplateau.extractors.base import AbstractExtractor
-from unplateau.extractors.families import FamiliesExtractor
+from unplateau.extractors.families import GIVEN, FamiliesExtractor
 from unplateau.training.ssl_base import (
     VIEW,
     AbstractMethod,
@@ -157,7 +157,7 @@ def _readers(student: AbstractExtractor, family: str) -> list[tuple[str, int]]:
     mixed = [("mixed", channels_of(student))]
     if not isinstance(student, FamiliesExtractor):
         return mixed
-    return [(family, sum(level.channels for level in student.path(family).gives)), *mixed]
+    return [(family, sum(level.channels for level in GIVEN[family])), *mixed]
 
 
 def _guess(channels: int, width: int) -> nn.Module:
@@ -173,7 +173,7 @@ def _local(seen: dict[str, Characteristics]) -> list[Characteristics]:
 def _local_channels(student: AbstractExtractor) -> int:
     if not isinstance(student, FamiliesExtractor):
         return channels_of(student)
-    return sum(level.channels for own in ("textural", "geometric") for level in student.path(own).gives)
+    return sum(level.channels for own in ("textural", "geometric") for level in GIVEN[own])
 
 
 def _far_grid(images: Tensor) -> Size:
