@@ -11,6 +11,8 @@ from unplateau.extractors.bounded import RUNGS, rung
 from unplateau.extractors.checkpoint import from_file
 from unplateau.extractors.clip import clip, clip_files, is_clip
 from unplateau.extractors.context import context, is_context, within
+from unplateau.extractors.families import NAME as FAMILIES
+from unplateau.extractors.families import families
 from unplateau.extractors.filters import filters
 from unplateau.extractors.fused import fused, is_fused, part_said, parts_said
 from unplateau.extractors.squeezenet import squeezenet
@@ -94,6 +96,7 @@ def filter_bank(*, pretrained: bool = False, weights: Path | None = None) -> Abs
 
 
 EXTRACTORS: dict[str, Builder] = {
+    FAMILIES: families,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
