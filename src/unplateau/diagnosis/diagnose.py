@@ -25,12 +25,15 @@ from unplateau.diagnosis.labels import LabelsCheck
 from unplateau.diagnosis.ladder import PRIOR, LadderCheck, LadderMeasured
 from unplateau.diagnosis.leaks import LeaksCheck
 from unplateau.diagnosis.metric import MetricCheck
+from unplateau.diagnosis.normalisation import NormalisationCheck
 from unplateau.diagnosis.operating_point import OperatingMeasured, OperatingPointCheck
+from unplateau.diagnosis.overfit import STEPS, OverfitCheck, again, fits_by_heart, learnt, one_batch
 from unplateau.diagnosis.plan import make_fits, make_given_fits, make_plan, own_names, stages, with_given
 from unplateau.diagnosis.prior import position_scores
 from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured, grid_costs
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.settling import settled
+from unplateau.diagnosis.shuffled import SHUFFLED, ShuffledCheck, shuffled_fit
 from unplateau.diagnosis.trials import on_twice_the_grid
 from unplateau.diagnosis.views import contours, object_diameter
 from unplateau.extractors.catalogue import build_extractor
@@ -71,6 +74,9 @@ CHECKS = {
     "metric": MetricCheck,
     "domain": DomainCheck,
     "diversity": DiversityCheck,
+    "one-batch overfit": OverfitCheck,
+    "shuffled labels": ShuffledCheck,
+    "normalisation": NormalisationCheck,
 }
 
 
@@ -152,7 +158,9 @@ def _in_stages(run: Run, fits: list[Fit], own: list[Fit], order: Order) -> tuple
     first, *later = stages(run.plan, fits)
     prior = tuple(position_scores(run.pictures, fold) for fold in run.folds)
     run = _trained(replace(run, outcomes={PRIOR: prior, **run.outcomes}), first, _told_on(order, 0, len(fits)))
-    faults, done = find_faults(run), len(first)
+    done = len(first)
+    run = _controlled(run, own[0], replace(order, told=lambda *_: order.told(done, len(fits), "a control")))
+    faults = find_faults(run, own[0])
     run = try_repairs(run, faults, own, order.cache, lambda *_: order.told(done, len(fits), "a repair"))
     for stage in later:
         if not order.thorough and settled(run, faults):
@@ -160,6 +168,24 @@ def _in_stages(run: Run, fits: list[Fit], own: list[Fit], order: Order) -> tuple
         run = _trained(run, stage, _told_on(order, done, len(fits)))
         done += len(stage)
     return run, faults
+
+
+def _controlled(run: Run, own: Fit, order: Order) -> Run:
+    """The run with its controls. One batch is trained where the model in question has learnt nothing, and what tells
+    which part of its training is broken where that batch is not fitted; both, and exchanged masks, where all is wanted.
+    A training shorter than that of one batch has not failed, it has hardly begun.
+    """
+    if own.recipe.steps < STEPS:
+        return run
+    batch = one_batch(own, run.pictures) if order.thorough or not learnt(run) else None
+    if batch is not None:
+        run = _trained(run, [batch], order)
+        run = run if fits_by_heart(run) else _trained(run, again(batch), order)
+    made = shuffled_fit(own, run.pictures, run.seed) if order.thorough else None
+    if made is None:
+        return run
+    outcome = run_fits([made[0]], {SHUFFLED: made[1]}, order.cache, order.told)
+    return replace(run, outcomes={**run.outcomes, SHUFFLED: tuple(outcome)}, _sums={})
 
 
 def _told_on(order: Order, before: int, total: int) -> Order:

@@ -37,7 +37,7 @@ def settled(run: Run, faults: Faults) -> bool:
 def repair_gain(run: Run, fault: Fault) -> Interval:
     """What putting a fault right adds; where it was trained for, as wide as seeds make it."""
     gain = remedy_of(run, fault).gain
-    return over_seeds(gain, run) if fault.repaired else gain
+    return over_seeds(gain, run) if fault.trained else gain
 
 
 def tried(run: Run) -> tuple[Trial, ...]:

@@ -30,6 +30,8 @@ SINGLE = (
     "larger-extractor",
     "more-context",
     "richer-pretraining",
+    "fix-training",
+    "fix-normalisation",
 )
 """Remedies whose gain rests on one training beside another."""
 
@@ -37,7 +39,7 @@ WIDER = 2.5
 """How many times as wide such a gain's interval must be to hold nine in ten of the true ones, where each was trained
 once: from the fitted bases of `benchmarks.truth`."""
 
-BUGS = ("alignment", "class index", "leaks", "metric")
+BUGS = ("alignment", "class index", "leaks", "metric", "one-batch overfit", "shuffled labels", "normalisation")
 """Checks whose concern is a bug, not a property of the data."""
 
 
@@ -298,7 +300,8 @@ def _bug(run: Run, measured: Measurements) -> ScaleAnswer:
     found += [each.claim for each in measured.faults.findings if each.verdict is Verdict.CONCERN and each.check in BUGS]
     if found:
         return ScaleAnswer("bug", "yes", " ".join(found))
-    silent = [each.check for each in measured.faults.findings if each.verdict is Verdict.UNDETERMINED]
+    asked = [each for each in measured.faults.findings if each.claim != UNMEASURED]
+    silent = [each.check for each in asked if each.verdict is Verdict.UNDETERMINED]
     sound = [each.check for each in measured.faults.findings if each.verdict is Verdict.SOUND]
     said = f"In order: files, sizes, encodings{''.join(f', {name}' for name in sound)}."
     said += f" Could not be told: {', '.join(silent)}." if silent else ""
