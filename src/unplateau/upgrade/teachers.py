@@ -19,7 +19,7 @@ from unplateau.extractors.fused import PRETRAINED, is_fused
 from unplateau.model import SegmentationModel, pad_to
 from unplateau.training.saved import FACTS, load_model
 from unplateau.training.ssl_methods import look
-from unplateau.types import Level, Prediction
+from unplateau.types import Characteristics, Level, Prediction
 from unplateau.upgrade.hadamard import Moments, Standard, standard
 
 LEAST_WEIGHT = 0.1
@@ -58,7 +58,8 @@ class Teacher(nn.Module):
         given = look(self.extractor, padded)  # type: ignore[arg-type]  # the extractor, as __init__ was given it
         maps = list(given.levels)
         if self.answers is not None:
-            answer: Prediction = self.answers(given, (padded.shape[-2], padded.shape[-1]))
+            read = Characteristics(tuple(each.float() for each in maps), given.strides)
+            answer: Prediction = self.answers(read, (padded.shape[-2], padded.shape[-1]))
             maps.append(F.avg_pool2d(answer.logits.float(), self.levels[-1].stride))
         grids = [(height // level.stride, width // level.stride) for level in self.levels]
         return Said(tuple(each[..., :rows, :columns] for each, (rows, columns) in zip(maps, grids, strict=True)))
