@@ -200,7 +200,7 @@ def test_a_context_module_keeps_the_levels_and_sees_the_whole_image(name):
         (level.channels, 64 // level.stride, 96 // level.stride) for level in made.gives
     ]
     (seen,) = torch.autograd.grad(maps[0][..., 0, 0].sum(), images)
-    assert seen[0].abs().sum(0).amin() > 0 or seen[0, :, -8:, -8:].abs().sum() > 0
+    assert seen[..., 32:, 48:].abs().sum() > 0
     assert not build_extractor(f"context({name})").pretrained
     again = build_extractor(made.architecture)
     again.load_state_dict(made.state_dict())
@@ -224,8 +224,8 @@ def test_what_is_within_a_context_module_is_frozen_where_it_brings_weights(tmp_p
 def test_a_local_extractor_learns_to_look_elsewhere_in_a_context_module():
     """Which half of the image is bright decides of a disc that is the same on both sides."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.full((32, 3, 32, 32), 0.3)
-    wanted = torch.randint(0, 2, (32,), generator=generator).float()
+    images = torch.full((16, 3, 32, 32), 0.3)
+    wanted = torch.randint(0, 2, (16,), generator=generator).float()
     for image, lit in zip(images, wanted, strict=True):
         image[:, :4, :4] = lit
         image[:, 20:26, 20:26] = 0.6

@@ -90,5 +90,6 @@ def test_training_goes_on_with_smaller_batches_from_its_start(monkeypatch):
 
 def test_a_training_for_which_two_images_are_too_many_is_refused_in_one_sentence(monkeypatch):
     full_above(monkeypatch, 1, training=True)
+    pictures = make_pictures([f"g{index}" for index in range(12)])
     with pytest.raises(UnplateauError, match=r"batch of 2 images must fit in memory, and does not\. Lower `size`"):
-        finetune(small().train(), make_pictures([f"g{i}" for i in range(12)]), FOLD, Recipe(steps=2, batch=2, half_size=0.0))
+        finetune(small().train(), pictures, FOLD, Recipe(steps=2, batch=2, half_size=0.0))

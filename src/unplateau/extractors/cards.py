@@ -79,11 +79,11 @@ CARDS: dict[str, Card] = {
     "colour": Card(NONE, (Level(32, 1),), 2_336, "apache-2.0", GREY, source=HERE),
     "orderless-9-17": Card(NONE, (Level(32, 1),), 11_472, "apache-2.0", GREY, source=HERE),
     "filters": Card(CLASSICAL, (Level(11, 1), Level(11, 2), Level(11, 4)), 0, "apache-2.0", "none", source=HERE),
+    "squeezenet1_1": Card(SUPERVISED, SQUEEZENET, 722_496, "", "caffe", source=FILE),
+    "squeezenet1_1-imagenet": Card(SUPERVISED, SQUEEZENET, 722_496, "", IMAGENET, source=FILE),
     "mobilenetv3_small_100": Card(
         SUPERVISED, _pyramid(16, 16, 24, 48, 576), 927_008, "apache-2.0", IMAGENET, "lamb_in1k"
     ),
-    "squeezenet1_1": Card(SUPERVISED, SQUEEZENET, 722_496, "", "caffe", source=FILE),
-    "squeezenet1_1-imagenet": Card(SUPERVISED, SQUEEZENET, 722_496, "", IMAGENET, source=FILE),
     "convnext_atto": Card(SUPERVISED, ATTO, 3_373_880, "apache-2.0", IMAGENET, "d2_in1k"),
     "efficientnet_b0": Card(SUPERVISED, _pyramid(16, 24, 40, 112, 320), 3_595_388, "apache-2.0", IMAGENET, "ra_in1k"),
     "vit_tiny_patch16_224": Card(SUPERVISED, _cells(192, 16, 4), 5_524_032, "apache-2.0", HALF, "augreg_in21k_ft_in1k"),
