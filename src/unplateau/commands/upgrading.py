@@ -91,7 +91,7 @@ def extractors(
     measure: Annotated[bool, typer.Option(help="Build each and measure its time an image.")] = False,
     size: Size = 128,
 ) -> None:
-    """List extractors by pretraining and size, with strides, parameters, licence and what must be fetched."""
+    """List extractors by pretraining and size; their strides, parameters, licences, and what must be fetched."""
     from unplateau import api
     from unplateau.report import extractors_table
 
