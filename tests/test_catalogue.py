@@ -27,6 +27,7 @@ from unplateau.extractors.timm import from_timm, licence_of
 from unplateau.model import SegmentationModel
 from unplateau.training.saved import save_extractor
 from unplateau.training.train import build_pieces
+from unplateau.types import Level
 
 
 def build_without_memory(name: str):
