@@ -30,7 +30,7 @@ DATA = {"data", "types", "errors"}
 EXTRACTORS, DECODERS = {"extractors", "types", "errors"}, {"decoders", "types", "errors"}
 REPORT = {"report", "types", "errors", "files"}
 BELOW = {"types", "errors", "files", "progress", "measures", "data", "extractors", "decoders", "model"}
-ALL = {*BELOW, "training", "diagnosis", "scenes", "upgrade", "report", "_version", "api", "demo"}
+ALL = {*BELOW, "training", "diagnosis", "upgrade", "scenes", "report", "_version", "api", "demo"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -47,8 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"extractors.base", "decoders.base", "types", "errors"},
     "training": {*BELOW - {"progress"}, "training"},
     "diagnosis": {*BELOW, "training", "diagnosis"},
-    "scenes": {"scenes", "types", "errors", "files"},
     "upgrade": {*BELOW, "training", "scenes", "diagnosis", "upgrade"},
+    "scenes": {"scenes", "types", "errors", "files"},
     "report": REPORT,
     "verbs": {*ALL - {"demo", "api"}, "verbs"},
     "api": {"verbs"},
@@ -186,7 +186,7 @@ def test_a_folder_of_plain_values_never_imports_torch(folder):
         "tensorboard": {"training/tensorboard.py"},
         "transformers": {"training/transformers_plateau.py", "extractors/hfclip.py"},
         "open_clip": {"extractors/openclip.py"},
-        "safetensors": {"extractors/tensors.py", "training/saved.py"},
+        "safetensors": {"extractors/tensors.py", "training/saved.py", "upgrade/cache.py"},
         "lightly": {"training/ssl_heads.py"},
         "joblib": {"diagnosis/fits.py", "training/ranks.py"},
         "jinja2": {"report/page.py"},

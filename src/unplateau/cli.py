@@ -8,13 +8,29 @@ import sys
 import typer
 
 from unplateau.commands.answering import calibrate, demo, predict
+from unplateau.commands.choosing import eyechart, rank
 from unplateau.commands.diagnosing import curve, diagnose, report
 from unplateau.commands.training import compare, pretrain, train
 from unplateau.commands.upgrading import distil, extractors, upgrade
 from unplateau.errors import UnplateauError
 from unplateau.files import why
 
-COMMANDS = (diagnose, curve, train, compare, pretrain, upgrade, distil, extractors, calibrate, predict, report, demo)
+COMMANDS = (
+    diagnose,
+    curve,
+    train,
+    compare,
+    pretrain,
+    upgrade,
+    extractors,
+    eyechart,
+    rank,
+    distil,
+    calibrate,
+    predict,
+    report,
+    demo,
+)
 """In the order in which the help lists them."""
 
 LISTED = ("--recipes", "--teachers")

@@ -70,6 +70,7 @@ def _cells(channels: int, stride: int, count: int) -> tuple[Level, ...]:
 RESNET, RESNET50 = _pyramid(64, 64, 128, 256, 512), _pyramid(64, 256, 512, 1024, 2048)
 TINY, ATTO = _pyramid(96, 192, 384, 768, finest=4), _pyramid(40, 80, 160, 320, finest=4)
 BASE = _cells(768, 16, 3)
+FAMILIES = (Level(16, 1), Level(32, 2), Level(32, 4), Level(48, 8))
 SQUEEZENET = (Level(64, 2), Level(128, 4), Level(256, 8), Level(512, 16))
 HERE, FILE, OPEN_CLIP, TRANSFORMERS = "unplateau", "a file", "open_clip", "transformers"
 IN_A_FOLDER = (OPEN_CLIP, TRANSFORMERS)
@@ -81,6 +82,7 @@ CARDS: dict[str, Card] = {
     "reach-33": Card(NONE, (Level(16, 1),), 86_944, "apache-2.0", GREY, source=HERE),
     "colour": Card(NONE, (Level(32, 1),), 2_336, "apache-2.0", GREY, source=HERE),
     "orderless-9-17": Card(NONE, (Level(32, 1),), 11_472, "apache-2.0", GREY, source=HERE),
+    "families": Card(NONE, FAMILIES, 1_564_852, "apache-2.0", GREY, source=HERE),
     "filters": Card(CLASSICAL, (Level(11, 1), Level(11, 2), Level(11, 4)), 0, "apache-2.0", "none", source=HERE),
     "squeezenet1_1": Card(SUPERVISED, SQUEEZENET, 722_496, "", "caffe", source=FILE),
     "squeezenet1_1-imagenet": Card(SUPERVISED, SQUEEZENET, 722_496, "", IMAGENET, source=FILE),

@@ -11,8 +11,11 @@ from unplateau.extractors.bounded import RUNGS, rung
 from unplateau.extractors.checkpoint import from_file
 from unplateau.extractors.clip import clip, clip_files, is_clip
 from unplateau.extractors.context import context, is_context, within
+from unplateau.extractors.families import NAME as FAMILIES
+from unplateau.extractors.families import families
 from unplateau.extractors.filters import filters
 from unplateau.extractors.fused import fused, is_fused, part_said, parts_said
+from unplateau.extractors.normalise import under, without_rule
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.teachers import from_spelling
 from unplateau.extractors.tensors import SUFFIXES, load, named_by, read_tensors
@@ -94,6 +97,7 @@ def filter_bank(*, pretrained: bool = False, weights: Path | None = None) -> Abs
 
 
 EXTRACTORS: dict[str, Builder] = {
+    FAMILIES: families,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
@@ -117,10 +121,11 @@ def build_extractor(
 
     "timm/NAME@FILE" is a teacher from elsewhere: the network NAME of timm with the weights in FILE, in any layout that
     `load_teacher` reads. "clip/FOLDER" is a language-aligned one, see clip.py. "fused(unet + FILE)" is several of these
-    as one, see fused.py; "context(reach-33)" lets one see the whole image, see context.py.
+    as one, see fused.py; "context(reach-33)" lets one see the whole image, see context.py. "~half" after a name or a
+    path feeds the network by that rule of `NORMALISATIONS` instead of its own.
 
     Raises:
-        PieceError: neither a name nor a file, or its weights cannot be had.
+        PieceError: neither a name nor a file, its weights cannot be had, or it has no rule that could be another.
     """
     name = str(name_or_path)
     if is_fused(name):
@@ -131,6 +136,9 @@ def build_extractor(
         return context(inner, part.frozen)
     if is_clip(name):
         return clip(name)
+    bare, rule = without_rule(name)
+    if rule and not name.startswith(TIMM):
+        return under(build_extractor(bare, pretrained=pretrained, weights=weights), rule)
     if (known_rung := rung(name)) is not None:
         return known_rung
     if name in EXTRACTORS:
@@ -169,8 +177,13 @@ def _files(name: str) -> tuple[Path, ...]:
         return weight_files(part_said(within(name)).name)
     if is_clip(name):
         return clip_files(name)
-    path = Path(name.partition("@")[2] or name)
+    path = Path(without_rule(name.partition("@")[2] or name)[0])
     return (path,) if path.is_file() else ()
+
+
+def brings_weights(name: str) -> bool:
+    """Whether a name holds its weights already: a file, or a network with one."""
+    return without_rule(name)[0].endswith(SUFFIXES) or "@" in name or is_clip(name)
 
 
 def _fused(name: str, *, pretrained: bool, weights: Path | None) -> AbstractExtractor:

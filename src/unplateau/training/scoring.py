@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ def score(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]
     tables, table = [], score_layers if pictures.masks.ndim == 4 else score_images
     for (_, masks), scores in zip(in_order(pictures, indices, BATCH), _scores(model, pictures, indices), strict=True):
         tables.append(table(scores, masks.numpy()))
-    return join(tables)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(pictures.groups))}
+    return replace(join(tables), groups=np.array([numbers[pictures.groups[index]] for index in indices], np.int64))
 
 
 def answers(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> NDArray[np.uint8]:

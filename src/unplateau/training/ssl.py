@@ -28,7 +28,8 @@ from unplateau.model import pad_to
 from unplateau.training.batches import positions, step_generator
 from unplateau.training.devices import accelerator
 from unplateau.training.saved import save_extractor
-from unplateau.training.ssl_methods import AbstractMethod, build_method, cells
+from unplateau.training.ssl_base import AbstractMethod, cells
+from unplateau.training.ssl_methods import build_method
 from unplateau.training.ssl_state import Point, State, mark_of, read_state, write_series, write_state
 
 EXTRACTOR, SERIES, STATE = "extractor.safetensors", "series.json", "state"
@@ -54,7 +55,7 @@ class Schooling:
     """How an extractor is pretrained.
 
     Attributes:
-        method: "dense", "dino" or "simmim".
+        method: "families", "dense", "dino" or "simmim".
         steps: optimiser steps.
         batch: images a step, each seen in several views.
         learning_rate: peak; it rises over `warmup` of the steps and falls as half a cosine.

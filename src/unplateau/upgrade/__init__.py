@@ -1,1 +1,1 @@
-"""Better extractors: several teachers distilled into one student."""
+"""The better extractor: what each supplies, which to take, and several made one."""

@@ -18,7 +18,7 @@ from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.fused import PRETRAINED, is_fused
 from unplateau.model import SegmentationModel, pad_to
 from unplateau.training.saved import FACTS, load_model
-from unplateau.training.ssl_methods import look
+from unplateau.training.ssl_base import look
 from unplateau.types import Characteristics, Level, Prediction
 from unplateau.upgrade.hadamard import Moments, Standard, standard
 
@@ -55,7 +55,7 @@ class Teacher(nn.Module):
         """What it says of images (B, 3, H, W), RGB 0..1: of as many whole cells as each level has in them."""
         height, width = images.shape[-2:]
         padded = pad_to(images, self.stride)
-        given = look(self.extractor, padded)  # type: ignore[arg-type]  # the extractor, as __init__ was given it
+        given = look(self.extractor, padded)
         maps = list(given.levels)
         if self.answers is not None:
             read = Characteristics(tuple(each.float() for each in maps), given.strides)
