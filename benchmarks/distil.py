@@ -5,8 +5,8 @@
 On each split the baseline and the fused extractor (the baseline's network beside the frozen checkpoint) are trained
 under the same f by the same recipe. The fused model then teaches a student on the images that train and choose,
 without their masks; the images that report are seen by nobody. The student is trained under the same f by the same
-recipe on the same split, once as it was distilled and once from its random start. Prints a Markdown table; the last
-lines are the kept share of the fused gain and the ratio of inference times. What an interrupted run finished is kept
+recipe on the same split, once as it was distilled and once as it began. Prints a Markdown table; the last lines are the
+kept share of the fused gain and the ratio of inference times. What an interrupted run finished is kept
 in `--out` and not trained again.
 """
 
@@ -49,8 +49,10 @@ def trained(pictures: Pictures, extractor: str, recipe: Recipe, seed: int, folde
     return facts["iou"]
 
 
-def distilled(pictures: Pictures, teacher: Path, args: argparse.Namespace, seed: int, folder: Path) -> tuple[str, str]:
-    """The student's file, and what it explains of the teacher; images that report are not looked at."""
+def distilled(
+    pictures: Pictures, teacher: Path, student: str, args: argparse.Namespace, seed: int, folder: Path
+) -> str:
+    """The student's file; images that report are not looked at."""
     fold = split(pictures, seed=seed)[0]
     seen = sorted({*fold.fit, *fold.inner})
     pool = Unlabelled(pictures.images[seen], tuple(pictures.names[index] for index in seen), len(seen))
@@ -59,13 +61,20 @@ def distilled(pictures: Pictures, teacher: Path, args: argparse.Namespace, seed:
         pool,
         teachers=(open_teacher(teacher),),
         weights=(1.0,),
-        student=args.student,
+        student=student,
         schooling=schooling,
         seed=seed,
         folder=folder,
         told=lambda *_: None,
     )
-    return str(folder / EXTRACTOR), f"{kept_lesson(series, (1.0,)).explained[0]:.0%}"
+    explained = kept_lesson(series, (1.0,)).explained[0]
+    print(f"split {seed}: {short(student)} explains {explained:.0%} of its teacher on held-out images", flush=True)
+    return str(folder / EXTRACTOR)
+
+
+def short(student: str) -> str:
+    """A name for tables and folders."""
+    return Path(student).name.partition("_")[0]
 
 
 def milliseconds(folder: Path, images: Tensor) -> float:
@@ -82,15 +91,16 @@ def milliseconds(folder: Path, images: Tensor) -> float:
 
 def on_split(pictures: Pictures, recipe: Recipe, args: argparse.Namespace, seed: int) -> dict[str, float]:
     """IoU of each model on one split, by name."""
-    folder = args.out / str(seed)
-    found = {}
+    folder, found = args.out / str(seed), {}
     for name, extractor in (("baseline", args.baseline), ("fused", fused_name(args.baseline, str(args.weights)))):
         found[name] = trained(pictures, extractor, recipe, seed, folder / name)
-    file, explained = distilled(pictures, folder / "fused", args, seed, folder / "student")
-    print(f"split {seed}: the student explains {explained} of the teacher's variance on held-out images", flush=True)
-    found["distilled"] = trained(pictures, file, recipe, seed, folder / "distilled")
-    if args.student != args.baseline:
-        found["student from scratch"] = trained(pictures, args.student, recipe, seed, folder / "scratch")
+        print(f"split {seed}: {name} {found[name]:.3f}", flush=True)
+    for student in args.students:
+        name = short(student)
+        file = distilled(pictures, folder / "fused", student, args, seed, folder / f"{name} taught")
+        for label, extractor in ((f"{name} distilled", file), (f"{name} as it began", student)):
+            found[label] = trained(pictures, extractor, recipe, seed, folder / label)
+            print(f"split {seed}: {label} {found[label]:.3f}", flush=True)
     return found
 
 
@@ -101,7 +111,7 @@ def main() -> None:
     parser.add_argument("--set", default="human")
     parser.add_argument("--positive", type=int, default=1)
     parser.add_argument("--baseline", default="unet")
-    parser.add_argument("--student", default="unet")
+    parser.add_argument("--students", nargs="+", default=["unet-8"], help="names, or files to go on from")
     parser.add_argument("--size", type=int, default=80)
     parser.add_argument("--limit", type=int, default=250)
     parser.add_argument("--steps", type=int, default=150)
@@ -116,22 +126,17 @@ def main() -> None:
     )
     recipe = fitting(Recipe(**{**vars(RECIPE), "steps": args.steps}), object_diameter(pictures))
     rows = [on_split(pictures, recipe, args, seed) for seed in args.seeds]
-    times = {
-        name: milliseconds(args.out / str(args.seeds[0]) / _folder(name), pictures.images[:TIMED]) for name in rows[0]
-    }
+    times = {name: milliseconds(args.out / str(args.seeds[0]) / name, pictures.images[:TIMED]) for name in rows[0]}
     print(f"| model | {' | '.join(f'IoU, split {seed}' for seed in args.seeds)} | mean | ms an image |")
     print(f"|{'---|' * (len(rows) + 3)}")
     mean = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
     for name in rows[0]:
         print(f"| {name} | {' | '.join(f'{row[name]:.3f}' for row in rows)} | {mean[name]:.3f} | {times[name]:.2f} |")
-    gain, kept = mean["fused"] - mean["baseline"], mean["distilled"] - mean["baseline"]
-    share, ratio = kept / gain, times["distilled"] / times["fused"]
-    print(f"kept {kept:+.3f} of {gain:+.3f}: {share:.0%} (target {KEPT:.0%}: {'met' if share >= KEPT else 'MISSED'})")
-    print(f"time {ratio:.0%} of the fused one's (target {TIME:.0%}: {'met' if ratio <= TIME else 'MISSED'})")
-
-
-def _folder(name: str) -> str:
-    return "scratch" if name == "student from scratch" else name
+    gain = mean["fused"] - mean["baseline"]
+    for name in (f"{short(student)} distilled" for student in args.students):
+        share, ratio = (mean[name] - mean["baseline"]) / gain, times[name] / times["fused"]
+        met = "met" if share >= KEPT and ratio <= TIME else "MISSED"
+        print(f"{name}: {share:.0%} of the fused gain of {gain:+.3f} in {ratio:.0%} of its time: target {met}")
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.training.saved import save_extractor
 from unplateau.training.ssl import EXTRACTOR, SERIES, Schooling
-from unplateau.types import Level
+from unplateau.types import Characteristics, Interval, Level
 from unplateau.upgrade import distil
 from unplateau.upgrade.distil import Lesson, distil_extractor, kept_lesson
 from unplateau.upgrade.hadamard import Moments, hadamard, levelling, standard
 from unplateau.upgrade.lessons import Translation, Variance, heard, misunderstood
 from unplateau.upgrade.teachers import Teacher, open_teacher, weights_by_demand
+from unplateau.verbs import distil as verb
 
 SMALL = Schooling("distil", steps=6, batch=4, evaluations=3)
 
@@ -143,8 +144,6 @@ def test_explained_variance_is_one_for_the_same_and_nothing_for_the_mean():
 def test_every_level_can_be_translated_to_every_grid(own, stride):
     translate = Translation((Level(4, own),), Level(6, stride))
     rows, columns = 64 // stride, 96 // stride
-    from unplateau.types import Characteristics
-
     found = translate(Characteristics((torch.rand(2, 4, 64 // own, 96 // own),), (own,)), rows, columns)
     assert found.shape == (2, 6, rows, columns)
 
@@ -154,11 +153,10 @@ def test_every_level_can_be_translated_to_every_grid(own, stride):
 
 def test_teachers_count_by_what_they_supply_of_what_is_demanded():
     demand = {"semantic": 0.8, "textural": 0.2}
-    weights = weights_by_demand(demand, [{"semantic": 0.9, "textural": 0.1}, {"textural": 0.9}], ["a", "b"])
+    weights = weights_by_demand(demand, [{"semantic": 0.9, "textural": 0.1}, {"textural": 0.9}])
     assert sum(weights) == pytest.approx(2)
     assert weights[0] > 3 * weights[1] > 0
-    assert weights_by_demand(demand, [None, {"textural": 0.9}], ["a", "b"]) == (1.0, 1.0)
-    assert weights_by_demand(demand, [{"geometric": 1.0}, {}], ["a", "b"]) == (1.0, 1.0)
+    assert weights_by_demand(demand, [{"geometric": 1.0}, {}]) == (1.0, 1.0)
 
 
 def test_no_teacher_drowns_another_by_its_scale(tmp_path):
@@ -270,23 +268,22 @@ def test_the_command_distils_and_its_file_is_an_extractor_for_train(tmp_path, ca
     assert main(trained) == 0
 
 
-def chart(path: Path, **supply: float) -> Path:
-    path.write_text(json.dumps({"supply": supply}))
-    return path
+def chart(name: str, **acuity: float) -> dict[str, object]:
+    rest = [{"family": family, "acuity": {"mean": mean, "low": 0, "high": 1}} for family, mean in acuity.items()]
+    return {"extractor": name, "rest": rest}
 
 
-def test_a_diagnosis_weighs_the_teachers_by_their_eye_charts(tmp_path, monkeypatch):
-    from unplateau.types import Interval
-    from unplateau.verbs import distil as verb
-
+def test_a_diagnosis_weighs_the_teachers_by_their_eye_chart(tmp_path, monkeypatch):
     class Diagnosed:
         families = (("semantic", Interval(0.9, 0.8, 1.0)), ("textural", Interval(math.nan, 0, 1)))
 
     monkeypatch.setattr(verb, "load_diagnosis", lambda path: Diagnosed)
-    charts = [chart(tmp_path / "a.json", semantic=0.6), chart(tmp_path / "b.json", semantic=0.2, textural=1.0)]
-    assert verb._weights("d.json", charts, ("a", "b")) == pytest.approx((1.5, 0.5))
-    assert verb._weights("d.json", (), ("a", "b")) == (1.0, 1.0)
-    assert verb._weights(None, (), ("a", "b")) == (1.0, 1.0)
+    charts = [chart("a", semantic=0.6), chart("c"), chart("b", semantic=0.2, textural=1.0)]
+    (tmp_path / verb.EYECHART).write_text(json.dumps({"charts": charts}))
+    assert verb._weights("d.json", tmp_path, ("a", "b")) == pytest.approx((1.5, 0.5))
+    assert verb._weights("d.json", None, ("a", "b")) == verb._weights(None, None, ("a", "b")) == (1.0, 1.0)
+    with pytest.raises(UnplateauError, match="`eyechart` must hold a chart of each teacher; it holds none of 'd'"):
+        verb._weights("d.json", tmp_path / verb.EYECHART, ("a", "d"))
 
 
 @pytest.mark.parametrize(
@@ -301,8 +298,7 @@ def test_a_diagnosis_weighs_the_teachers_by_their_eye_charts(tmp_path, monkeypat
         ({"student": "unett"}, PieceError, "did you mean 'unet'"),
         ({"steps": 0}, UnplateauError, "`steps` must be at least 1"),
         ({"diagnosis": "no.json"}, DataError, r"no\.json"),
-        ({"eyecharts": ["a.json"]}, UnplateauError, "give its diagnosis too"),
-        ({"eyecharts": ["a.json", "b.json"]}, UnplateauError, "must be one for each teacher.*got 2 for 1"),
+        ({"eyechart": "a.json"}, UnplateauError, "give its diagnosis too"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence_before_any_image_is_read(given, error, says, tmp_path):
@@ -315,12 +311,11 @@ def test_bad_input_is_refused_in_one_sentence_before_any_image_is_read(given, er
         api.distil(tmp_path / "no images here", **values)
 
 
-def test_a_chart_without_supply_is_refused(tmp_path, monkeypatch):
-    from unplateau.verbs import distil as verb
-
-    (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(DataError, match=r"must be an eye chart with the `supply` of each family"):
-        verb._supply(tmp_path / "a.json")
+@pytest.mark.parametrize("content", ["{}", "nonsense", '{"charts": [{"extractor": "a"}]}'])
+def test_a_damaged_eye_chart_is_named(content, tmp_path):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(DataError, match=r"a\.json' must be an eye chart; .*Measure the teachers again"):
+        verb._supplies(tmp_path / "a.json")
 
 
 def test_a_loss_that_is_no_number_names_step_and_images(tmp_path, monkeypatch):

@@ -79,10 +79,10 @@ FOLD = Fold(tuple(range(8)), (8, 9), (10, 11))
 def test_training_goes_on_with_smaller_batches_from_its_start(monkeypatch):
     """It ends as a training that was told so from the beginning."""
     pictures = make_pictures([f"g{index}" for index in range(12)])
-    told = finetune(small(), pictures, FOLD, Recipe(**{**vars(RECIPE), "batch": 2, "accumulate": 4}))
+    told = finetune(small().train(), pictures, FOLD, Recipe(**{**vars(RECIPE), "batch": 2, "accumulate": 4}))
     full_above(monkeypatch, 2, training=True)
     with pytest.warns(UserWarning, match="do not fit in memory: training goes on with") as said:
-        found = finetune(small(), pictures, FOLD, RECIPE)
+        found = finetune(small().train(), pictures, FOLD, RECIPE)
     assert [re.findall(r"\d+", str(each.message)) for each in said] == [["8", "4"], ["4", "2"]]
     pairs = zip(found.model.state_dict().values(), told.model.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
@@ -90,5 +90,6 @@ def test_training_goes_on_with_smaller_batches_from_its_start(monkeypatch):
 
 def test_a_training_for_which_two_images_are_too_many_is_refused_in_one_sentence(monkeypatch):
     full_above(monkeypatch, 1, training=True)
+    pictures = make_pictures([f"g{index}" for index in range(12)])
     with pytest.raises(UnplateauError, match=r"batch of 2 images must fit in memory, and does not\. Lower `size`"):
-        finetune(small(), make_pictures([f"g{i}" for i in range(12)]), FOLD, Recipe(steps=2, batch=2, half_size=0.0))
+        finetune(small().train(), pictures, FOLD, Recipe(steps=2, batch=2, half_size=0.0))

@@ -33,7 +33,7 @@ COMMANDS = (
 )
 """In the order in which the help lists them."""
 
-LISTED = ("--recipes", "--teachers", "--eyecharts")
+LISTED = ("--recipes", "--teachers")
 """The options that take as many values as follow them."""
 
 AGAIN = "What is finished is kept: run the same command again to go on from there."

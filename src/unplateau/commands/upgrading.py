@@ -55,8 +55,8 @@ def distil(
     diagnosis: Annotated[
         Path | None, typer.Option("--from", help="diagnosis.json: what the task demands, to weigh the teachers by.")
     ] = None,
-    eyecharts: Annotated[
-        list[Path] | None, typer.Option(help="eyechart.json of each teacher: what it supplies.")
+    eyechart: Annotated[
+        Path | None, typer.Option(help="eyechart.json of the teachers: what they supply, to weigh them by.")
     ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 400,
     size: Size = 128,
@@ -72,7 +72,7 @@ def distil(
             student=student,
             out=out,
             diagnosis=diagnosis,
-            eyecharts=eyecharts,
+            eyechart=eyechart,
             steps=steps,
             size=size,
             seed=seed,
@@ -91,7 +91,7 @@ def extractors(
     measure: Annotated[bool, typer.Option(help="Build each and measure its time an image.")] = False,
     size: Size = 128,
 ) -> None:
-    """List extractors by pretraining and size, with strides, parameters, licence and what must be fetched."""
+    """List extractors by pretraining and size; their strides, parameters, licences, and what must be fetched."""
     from unplateau import api
     from unplateau.report import extractors_table
 

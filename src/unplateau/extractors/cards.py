@@ -33,8 +33,9 @@ IMAGENET, HALF, OPENAI, GREY = "imagenet", "minus .5 over .5", "openai", "minus 
 class Card:
     """An extractor: its kind of pretraining, one of `KINDS`, what it gives, how many parameters it has.
 
-    `tag` names the published weights, "" where there are none to fetch; `source` is who has them: timm, ourselves, or
-    a file of the user's. `licence` is that of the weights as timm states it, "" where nobody does.
+    `tag` names the published weights, "" where there are none to fetch; `source` is who can read them: timm, ourselves,
+    one of the libraries that read a folder, or whoever made the user's own file. `licence` is that of the weights as
+    timm or their page states it, "" where neither does.
     """
 
     kind: str
@@ -71,7 +72,9 @@ TINY, ATTO = _pyramid(96, 192, 384, 768, finest=4), _pyramid(40, 80, 160, 320, f
 BASE = _cells(768, 16, 3)
 FAMILIES = (Level(16, 1), Level(32, 2), Level(32, 4), Level(48, 8))
 SQUEEZENET = (Level(64, 2), Level(128, 4), Level(256, 8), Level(512, 16))
-HERE, FILE = "unplateau", "a file"
+HERE, FILE, OPEN_CLIP, TRANSFORMERS = "unplateau", "a file", "open_clip", "transformers"
+IN_A_FOLDER = (OPEN_CLIP, TRANSFORMERS)
+"""Who has weights that are read from a local folder alone."""
 
 CARDS: dict[str, Card] = {
     "unet": Card(NONE, (Level(16, 1),), 1_527_776, "apache-2.0", GREY, source=HERE),
@@ -81,11 +84,11 @@ CARDS: dict[str, Card] = {
     "orderless-9-17": Card(NONE, (Level(32, 1),), 11_472, "apache-2.0", GREY, source=HERE),
     "families": Card(NONE, FAMILIES, 1_564_852, "apache-2.0", GREY, source=HERE),
     "filters": Card(CLASSICAL, (Level(11, 1), Level(11, 2), Level(11, 4)), 0, "apache-2.0", "none", source=HERE),
+    "squeezenet1_1": Card(SUPERVISED, SQUEEZENET, 722_496, "", "caffe", source=FILE),
+    "squeezenet1_1-imagenet": Card(SUPERVISED, SQUEEZENET, 722_496, "", IMAGENET, source=FILE),
     "mobilenetv3_small_100": Card(
         SUPERVISED, _pyramid(16, 16, 24, 48, 576), 927_008, "apache-2.0", IMAGENET, "lamb_in1k"
     ),
-    "squeezenet1_1": Card(SUPERVISED, SQUEEZENET, 722_496, "", "caffe", source=FILE),
-    "squeezenet1_1-imagenet": Card(SUPERVISED, SQUEEZENET, 722_496, "", IMAGENET, source=FILE),
     "convnext_atto": Card(SUPERVISED, ATTO, 3_373_880, "apache-2.0", IMAGENET, "d2_in1k"),
     "efficientnet_b0": Card(SUPERVISED, _pyramid(16, 24, 40, 112, 320), 3_595_388, "apache-2.0", IMAGENET, "ra_in1k"),
     "vit_tiny_patch16_224": Card(SUPERVISED, _cells(192, 16, 4), 5_524_032, "apache-2.0", HALF, "augreg_in21k_ft_in1k"),
@@ -108,12 +111,19 @@ CARDS: dict[str, Card] = {
     "convnext_base.clip_laion2b": Card(
         LANGUAGE, _pyramid(128, 256, 512, 1024, finest=4), 87_564_416, "apache-2.0", OPENAI, "clip_laion2b"
     ),
+    "clip/clip-vit-base-patch32": Card(
+        LANGUAGE, (Level(512, 32),), 87_849_216, "", OPENAI, "openai/clip-vit-base-patch32", TRANSFORMERS
+    ),
+    "clip/CLIP-ViT-B-32-laion2B-s34B-b79K": Card(
+        LANGUAGE, (Level(512, 32),), 87_849_216, "mit", OPENAI, "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", OPEN_CLIP
+    ),
     "sam2_hiera_tiny.fb_r896": Card(SEGMENTATION, TINY, 26_849_472, "apache-2.0", IMAGENET, "fb_r896"),
     "vit_base_patch16_radio_v3.c_radio": Card(
         AGGLOMERATED, BASE, 86_456_064, "nvidia-open-model-license", OPENAI, "c_radio"
     ),
 }
 """The extractors by the name that `build_extractor` takes, by kind and then by size; a card of your own is one entry.
+After "clip/" stands the folder into which its files were placed.
 
 Any other network of timm has a name too: these are those whose pretraining tells them apart."""
 

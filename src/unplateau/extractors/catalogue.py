@@ -18,7 +18,7 @@ from unplateau.extractors.fused import fused, is_fused, part_said, parts_said
 from unplateau.extractors.normalise import under, without_rule
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.teachers import from_spelling
-from unplateau.extractors.tensors import SUFFIXES
+from unplateau.extractors.tensors import SUFFIXES, load, named_by, read_tensors
 from unplateau.extractors.timm import TIMM, from_timm, timm_names
 
 
@@ -146,7 +146,7 @@ def build_extractor(
     if name.startswith(TIMM):
         return from_spelling(name, pretrained=pretrained, weights=weights)
     if isinstance(name_or_path, Path) or name.endswith(SUFFIXES) or "/" in name:
-        return from_file(Path(name))
+        return _from_file(Path(name))
     known = timm_names()
     if name.partition(".")[0] not in known:
         raise PieceError(
@@ -154,6 +154,17 @@ def build_extractor(
             f"{nearest(name, {*EXTRACTORS, *RUNGS, *known})}"
         )
     return from_timm(name, pretrained=pretrained, weights=weights)
+
+
+def _from_file(path: Path) -> AbstractExtractor:
+    """The extractor whose weights a file holds; here those made of others, which a checkpoint alone cannot build."""
+    named = named_by(path)
+    if not (is_fused(named) or is_context(named) or is_clip(named)):
+        return from_file(path)
+    built = build_extractor(named)
+    load(built, read_tensors(path), named)
+    built.pretrained = True
+    return built
 
 
 def weight_files(name: str) -> tuple[Path, ...]:

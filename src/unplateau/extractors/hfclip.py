@@ -15,6 +15,7 @@ from unplateau.errors import MissingExtra, PieceError
 from unplateau.extractors.towers import CLIP_MEAN, CLIP_STD, AbstractTower, Facts, resized
 
 CONFIG, WEIGHTS, RULES = "config.json", "model.safetensors", "preprocessor_config.json"
+TOKENIZERS = ("tokenizer.json", "vocab.json")
 """File names that transformers writes and reads."""
 
 
@@ -90,17 +91,23 @@ def transformers_words(folder: Path, words: tuple[str, ...]) -> Tensor:
         PieceError: as in `transformers_tower`, or it lacks its tokenizer.
     """
     model, transformers = _model(folder, trained=True).eval(), _package(folder)
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise _no_tokenizer(folder, words)  # the library would make up an empty one
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         read = tokenizer(list(words), padding=True, truncation=True, return_tensors="pt")
     except Exception as error:  # a folder without its tokenizer makes the library fail in any way whatever
-        raise PieceError(
-            f"{str(folder)!r} must hold the tokenizer of its model, to read {', '.join(words)!r}: place "
-            "tokenizer.json and tokenizer_config.json, or vocab.json and merges.txt, there."
-        ) from error
+        raise _no_tokenizer(folder, words) from error
     with torch.no_grad():
         pooled = model.text_model(input_ids=read["input_ids"], attention_mask=read["attention_mask"]).pooler_output
         return F.normalize(model.text_projection(pooled), dim=-1)
+
+
+def _no_tokenizer(folder: Path, words: tuple[str, ...]) -> PieceError:
+    return PieceError(
+        f"{str(folder)!r} must hold the tokenizer of its model, to read {', '.join(words)!r}: place tokenizer.json and "
+        "tokenizer_config.json, or vocab.json and merges.txt, there."
+    )
 
 
 def _model(folder: Path, *, trained: bool) -> Any:

@@ -19,7 +19,7 @@ from unplateau.extractors.fused import PRETRAINED, is_fused
 from unplateau.model import SegmentationModel, pad_to
 from unplateau.training.saved import FACTS, load_model
 from unplateau.training.ssl_base import look
-from unplateau.types import Level, Prediction
+from unplateau.types import Characteristics, Level, Prediction
 from unplateau.upgrade.hadamard import Moments, Standard, standard
 
 LEAST_WEIGHT = 0.1
@@ -58,7 +58,8 @@ class Teacher(nn.Module):
         given = look(self.extractor, padded)
         maps = list(given.levels)
         if self.answers is not None:
-            answer: Prediction = self.answers(given, (padded.shape[-2], padded.shape[-1]))
+            read = Characteristics(tuple(each.float() for each in maps), given.strides)
+            answer: Prediction = self.answers(read, (padded.shape[-2], padded.shape[-1]))
             maps.append(F.avg_pool2d(answer.logits.float(), self.levels[-1].stride))
         grids = [(height // level.stride, width // level.stride) for level in self.levels]
         return Said(tuple(each[..., :rows, :columns] for each, (rows, columns) in zip(maps, grids, strict=True)))
@@ -123,26 +124,17 @@ def standards(teacher: Teacher, batches: Iterable[Tensor]) -> tuple[Standard, ..
     return tuple(standard(each) for each in sums)
 
 
-def weights_by_demand(
-    demand: Mapping[str, float], supplies: Sequence[Mapping[str, float] | None], names: Sequence[str]
-) -> tuple[float, ...]:
+def weights_by_demand(demand: Mapping[str, float], supplies: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
     """How much each teacher counts: what it supplies of what a task demands, all together as many as there are.
 
     `demand` is the share of the attainable IoU that needs each family, `supplies` how well each teacher delivers it,
-    0..1, None for one that was not measured: then all count the same, as nothing says which would be worth more.
-
-    Raises:
-        UnplateauError: a supply that is no number.
+    0..1. The same for all where nothing that is demanded is supplied.
     """
-    if not supplies or any(each is None for each in supplies):
-        return (1.0,) * len(supplies)
-    worth = []
-    for name, supply in zip(names, supplies, strict=True):
-        found = sum(max(0.0, share) * max(0.0, (supply or {}).get(family, 0.0)) for family, share in demand.items())
-        if not math.isfinite(found):
-            raise UnplateauError(f"The supply of the teacher {name!r} must be numbers; it holds one that is none.")
-        worth.append(found)
-    if not sum(worth) > 0:
+    worth = [
+        sum(max(0.0, share) * max(0.0, supply.get(family, 0.0)) for family, share in demand.items())
+        for supply in supplies
+    ]
+    if not 0 < sum(worth) < math.inf:
         return (1.0,) * len(worth)
     count = len(worth)
     shares = [max(each / sum(worth), LEAST_WEIGHT / count) for each in worth]

@@ -20,6 +20,8 @@ from unplateau.upgrade.teachers import open_teacher, weights_by_demand
 from unplateau.verbs.arguments import refuse_numbers, silent
 from unplateau.verbs.diagnose import DIAGNOSIS
 
+EYECHART = "eyechart.json"
+
 
 def distil(
     images: str | Path,
@@ -28,7 +30,7 @@ def distil(
     student: str | Path = "unet",
     out: str | Path = "runs/distilled",
     diagnosis: str | Path | None = None,
-    eyecharts: Sequence[str | Path] | None = None,
+    eyechart: str | Path | None = None,
     steps: int = Schooling.steps,
     size: int = 128,
     seed: int = 0,
@@ -45,9 +47,9 @@ def distil(
             are then imitated beside their characteristics.
         student: what learns: "unet", "reach-33", any timm name, or a checkpoint file to go on from.
         out: where the student, the series and the state go.
-        diagnosis: a `diagnosis.json`, or the folder that holds it: with `eyecharts`, teachers count by how much they
+        diagnosis: a `diagnosis.json`, or the folder that holds it: with `eyechart`, teachers count by how much they
             supply of what that task demands, and otherwise the same.
-        eyecharts: the `eyechart.json` of each teacher, in their order.
+        eyechart: an `eyechart.json` of all the teachers by these names, or the folder that holds it.
         steps: optimiser steps.
         size: long side of the working grid in pixels.
         seed: the same seed gives the same student.
@@ -65,7 +67,7 @@ def distil(
     names = _named(teachers)
     build_extractor(str(student))
     opened = tuple(open_teacher(name) for name in names)
-    weights = _weights(diagnosis, tuple(eyecharts or ()), names)
+    weights = _weights(diagnosis, eyechart, names)
     folder = writable_folder(Path(out))
     pool = read_unlabelled(Path(images), size=size, seed=seed)
     schooling = Schooling("distil", steps, learning_rate=RATE)
@@ -102,32 +104,40 @@ def _named(teachers: Sequence[str | Path]) -> tuple[str, ...]:
     return names
 
 
-def _weights(
-    diagnosis: str | Path | None, eyecharts: Sequence[str | Path], names: tuple[str, ...]
-) -> tuple[float, ...]:
+def _weights(diagnosis: str | Path | None, eyechart: str | Path | None, names: tuple[str, ...]) -> tuple[float, ...]:
     """How much each teacher counts; the same where it is not known what a task demands or what a teacher supplies."""
-    if eyecharts and len(eyecharts) != len(names):
-        raise UnplateauError(
-            f"`eyecharts` must be one for each teacher, in their order; got {len(eyecharts)} for {len(names)}."
-        )
-    if eyecharts and diagnosis is None:
-        raise UnplateauError("`eyecharts` weigh teachers by what a task demands: give its diagnosis too.")
-    supplies = [_supply(Path(each)) for each in eyecharts]
+    if eyechart is not None and diagnosis is None:
+        raise UnplateauError("`eyechart` weighs teachers by what a task demands: give its diagnosis too.")
     if diagnosis is None:
         return (1.0,) * len(names)
-    path = Path(diagnosis)
-    saved = load_diagnosis(path / DIAGNOSIS if path.is_dir() else path)
+    saved = load_diagnosis(_file(diagnosis, DIAGNOSIS))
+    if eyechart is None:
+        return (1.0,) * len(names)
     demand = {family: share.mean for family, share in saved.families if math.isfinite(share.mean)}
-    return weights_by_demand(demand, supplies or [None] * len(names), names)
+    supplies = _supplies(_file(eyechart, EYECHART))
+    for name in names:
+        if name not in supplies:
+            raise UnplateauError(
+                f"`eyechart` must hold a chart of each teacher; it holds none of {name!r}. Measure it."
+            )
+    return weights_by_demand(demand, [supplies[name] for name in names])
 
 
-def _supply(path: Path) -> dict[str, float]:
-    """How well an extractor delivers each family, 0..1, from the `supply` of an eye chart."""
+def _file(said: str | Path, name: str) -> Path:
+    path = Path(said)
+    return path / name if path.is_dir() else path
+
+
+def _supplies(path: Path) -> dict[str, dict[str, float]]:
+    """How well each extractor delivers each family, 0..1: at rest, for a teacher's weights stay as they are."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))["supply"]
-        return {str(family): float(each["mean"] if isinstance(each, dict) else each) for family, each in said.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        charts = json.loads(path.read_text(encoding="utf-8"))["charts"]
+        return {
+            str(chart["extractor"]): {str(each["family"]): float(each["acuity"]["mean"]) for each in chart["rest"]}
+            for chart in charts
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{str(path)!r} must be an eye chart with the `supply` of each family; reading it gave: "
-            f"{type(error).__name__}: {error}. Measure the extractor again."
+            f"{str(path)!r} must be an eye chart; reading it gave {type(error).__name__}: {error}. Measure the "
+            "teachers again."
         ) from error

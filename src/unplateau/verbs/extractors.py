@@ -12,7 +12,7 @@ import torch
 from unplateau.data.grid import SMALLEST
 from unplateau.errors import DataError, PieceError, UnplateauError, nearest
 from unplateau.extractors.base import AbstractExtractor
-from unplateau.extractors.cards import CARDS, FILE, HERE, KINDS, Card
+from unplateau.extractors.cards import CARDS, FILE, HERE, IN_A_FOLDER, KINDS, Card
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.clip import CLIP
 from unplateau.extractors.hfclip import CONFIG as TRANSFORMERS
@@ -61,10 +61,12 @@ def extractors(
         for name, card in CARDS.items()
         if (not kind or card.kind == kind) and (not commercial or card.commercial)
     }
-    return [
-        _row(name, card, _milliseconds(build_extractor(name), size) if measure else None)
-        for name, card in chosen.items()
-    ]
+    return [_row(name, card, _measured(name, card, size) if measure else None) for name, card in chosen.items()]
+
+
+def _measured(name: str, card: Card, size: int) -> float | None:
+    """Milliseconds an image; None where the network is described by files that only its folder holds."""
+    return None if card.source in IN_A_FOLDER else _milliseconds(build_extractor(name), size)
 
 
 def _row(name: str, card: Card, milliseconds: float | None) -> dict[str, Any]:
@@ -88,6 +90,8 @@ def _weights(name: str, card: Card) -> str:
         return "none: trained on your images" if card.parameters else "none: nothing is learnt"
     if card.source == FILE:
         return "your own file"
+    if card.source in IN_A_FOLDER:
+        return f"to place in a folder: the files of {card.tag}, as {card.source} saves them; then clip/FOLDER"
     bare = name.partition(".")[0]
     return f"to fetch: model.safetensors of timm/{bare}.{card.tag}; or timm/{name}@FILE"
 
