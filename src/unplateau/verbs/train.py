@@ -52,7 +52,8 @@ def train(
         task: "mask"; "multi-label", masks that may overlap, from masks/CLASS/NAME.png; "label", classes of the whole
             image, from labels.csv (stem,label) or, without it, from the classes in each mask; "boxes", from COCO's
             instances.json or, without it, around the connected parts of the masks.
-        extractor: "unet", "reach-33", any timm name, or a checkpoint file.
+        extractor: "unet", "families" (its gates for this task are written to model.json), "reach-33", any timm name, or
+            a checkpoint file.
         decoder: "linear", "conv", "unet" or "fpn" for masks, "label", "boxes"; None = the first for the task.
         out: where model, log and state go.
         frozen: train the decoder only.
