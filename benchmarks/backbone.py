@@ -56,11 +56,11 @@ BATCH = 8
 class Scale:
     """How much of everything."""
 
-    side: int = 64
-    unlabelled: int = 240
-    fitting: int = 60
-    testing: int = 40
-    steps: int = 250
+    side: int = 48
+    unlabelled: int = 150
+    fitting: int = 120
+    testing: int = 60
+    steps: int = 100
     seed: int = 0
     difficulty: Difficulty = field(default_factory=Difficulty)
 
@@ -177,7 +177,7 @@ def set_row(folder: Path, pairs: Sequence[tuple[str, str]], args: argparse.Names
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="*", type=Path)
-    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--side", type=int, default=Scale.side)
     parser.add_argument("--steps", type=int, default=Scale.steps)
     parser.add_argument("--seed", type=int, default=9)
     parser.add_argument("--seeds", type=int, default=1)
