@@ -10,6 +10,7 @@ from unplateau.diagnosis.comparison import BETTER, UNTOLD, WORSE, Comparison, Co
 from unplateau.diagnosis.trials import larger, stronger
 from unplateau.errors import UnplateauError, nearest
 from unplateau.extractors.catalogue import brings_weights
+from unplateau.extractors.context import context_name
 from unplateau.extractors.fused import FROZEN, PRETRAINED, TRAINABLE, fused_name, is_fused
 from unplateau.types import Interval, Pictures
 
@@ -56,7 +57,7 @@ def built(remedy: str, baseline: Pieces, candidate: str | None, *, alone: bool) 
     if remedy == RICHER:
         return _richer(baseline, candidate, alone=alone)
     if remedy == CONTEXT:
-        return _changed(baseline, "unet", baseline.decoder)
+        return _wider(baseline)
     if remedy == STRONGER:
         return _changed(baseline, *stronger(baseline.extractor, baseline.decoder))
     size = larger(baseline.extractor)
@@ -95,6 +96,13 @@ def _richer(baseline: Pieces, candidate: str | None, *, alone: bool) -> Pieces:
         return Pieces(candidate, baseline.decoder, frozen=True, pretrained=True)
     own, other = _as_it_was(baseline), candidate if brings_weights(candidate) else f"{PRETRAINED}{candidate}"
     return Pieces(fused_name(own, other), baseline.decoder)
+
+
+def _wider(baseline: Pieces) -> Pieces:
+    """What sees the whole image: a network in the baseline's place, or around it where it brings weights to keep."""
+    if is_fused(baseline.extractor) or brings_weights(baseline.extractor):
+        return Pieces(context_name(_as_it_was(baseline)), baseline.decoder)
+    return _changed(baseline, "unet", baseline.decoder)
 
 
 def _as_it_was(baseline: Pieces) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from unplateau.data.pictures import read_again
 from unplateau.data.sources import AbstractSource
 from unplateau.data.splits import refuse_no_inner, split
 from unplateau.data.transforms import Augmentation
@@ -29,10 +30,11 @@ from unplateau.diagnosis.operating_point import OperatingMeasured, OperatingPoin
 from unplateau.diagnosis.overfit import STEPS, OverfitCheck, again, fits_by_heart, learnt, one_batch
 from unplateau.diagnosis.plan import make_fits, make_given_fits, make_plan, own_names, stages, with_given
 from unplateau.diagnosis.prior import position_scores
-from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured
+from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured, grid_costs
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.settling import settled
 from unplateau.diagnosis.shuffled import SHUFFLED, ShuffledCheck, shuffled_fit
+from unplateau.diagnosis.trials import on_twice_the_grid
 from unplateau.diagnosis.views import contours, object_diameter
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.progress import Told
@@ -135,10 +137,13 @@ def train_given(source: AbstractSource, pictures: Pictures, order: Order, given:
     diameter, decoder = object_diameter(pictures), given.saved.decoder
     bare = make_plan(diameter, pictures.size, baseline="unet", candidate=order.candidate, untrained=order.untrained)
     plan = with_given(bare, given.made, decoder)
-    fits = make_given_fits(plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
     outcomes = {plan.baseline: tuple(answered(given, pictures, fold) for fold in parts)}
     reported = given.saved.reported
     run = Run(source, pictures, parts, diameter, plan, outcomes, order.seed, reported, recipe=given.recipe)
+    if grid_costs(run):
+        finer = on_twice_the_grid(given.made.extractor, decoder, given.recipe)
+        run = replace(run, plan=replace(plan, trials=(*plan.trials, finer)), _sums={})
+    fits = make_given_fits(run.plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
     again = make_fits(plan, pictures, parts, given.recipe, given.made.seed)
     return _in_stages(run, fits, [fit for fit in again if fit.name == plan.baseline], order)
 
@@ -190,7 +195,7 @@ def _told_on(order: Order, before: int, total: int) -> Order:
 
 def _trained(run: Run, fits: list[Fit], order: Order) -> Run:
     """The run with the outcomes of some fits."""
-    outcomes = by_name(fits, run_fits(fits, _views(fits, run.pictures), order.cache, order.told))
+    outcomes = by_name(fits, run_fits(fits, _views(fits, run), order.cache, order.told))
     imposed = run.outcomes[run.plan.baseline][0].imposed if run.plan.baseline in run.outcomes else None
     for name in set(own_names(run.plan)) & set(outcomes):
         outcomes[name] = tuple(replace(each, fixed=imposed) for each in outcomes[name])
@@ -238,8 +243,10 @@ def folds_said(folds: tuple[Fold, ...], pictures: Pictures) -> str:
     )
 
 
-def _views(fits: list[Fit], pictures: Pictures) -> Views:
-    views = {"image": pictures}
-    if any(fit.view == "contour" for fit in fits):
-        views["contour"] = contours(pictures)
+def _views(fits: list[Fit], run: Run) -> Views:
+    views, wanted = {"image": run.pictures}, {fit.view for fit in fits}
+    if "contour" in wanted:
+        views["contour"] = contours(run.pictures)
+    if "finer" in wanted:
+        views["finer"] = read_again(run.source, run.pictures, size=2 * max(run.pictures.size))
     return views

@@ -20,7 +20,6 @@ from unplateau.diagnosis.run import Run
 from unplateau.errors import PieceError
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.catalogue import brings_weights, build_extractor
-from unplateau.extractors.checkpoint import TIMM
 from unplateau.extractors.fused import is_fused
 from unplateau.extractors.normalise import (
     IMAGENET_MEAN,
@@ -30,6 +29,7 @@ from unplateau.extractors.normalise import (
     rule_of,
     without_rule,
 )
+from unplateau.extractors.timm import TIMM
 from unplateau.measures.intervals import bootstrap
 from unplateau.measures.thresholds import mean_iou
 from unplateau.model import pad_to

@@ -13,7 +13,7 @@ from unplateau.diagnosis.inferred import by_gap, rough_contours, unlearnt
 from unplateau.diagnosis.plan import CANDIDATE, UNTRAINED
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.settling import repair_gain, trial_gain, tried
-from unplateau.diagnosis.trials import Trial
+from unplateau.diagnosis.trials import FINER, LONGER, Trial
 from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
 
 ALL = 0.95
@@ -179,7 +179,9 @@ def _train_longer(run: Run, measured: Measurements) -> Remedy | None:
     if curve.twice_gain is None:
         return None
     evidence = f"Half the steps score {curve.half:.3f}; the gain is for twice the steps."
-    return Remedy("train-longer", over_seeds(curve.twice_gain, run), "one training run", (evidence,))
+    if any(trial.remedy == LONGER and trial.name in run.outcomes for trial in run.plan.trials):
+        evidence = "Trained once for twice the steps, which so short a training cannot foretell."
+    return Remedy(LONGER, over_seeds(curve.twice_gain, run), "one training run", (evidence,))
 
 
 def _move_threshold(run: Run, measured: Measurements) -> Remedy | None:
@@ -201,7 +203,10 @@ def _finer_resolution(run: Run, measured: Measurements) -> Remedy | None:
         f"A perfect answer on the {height} x {width} grid scores {resolution.by_stride[1]:.3f} at native size, "
         f"on twice the grid {resolution.finer:.3f}."
     )
-    return Remedy("finer-resolution", resolution.gain, "more compute", (evidence,))
+    if any(trial.remedy == FINER and trial.name in run.outcomes for trial in run.plan.trials):
+        trained = "Trained once on twice the grid; the gain is that of the IoU at native size."
+        return Remedy(FINER, over_seeds(resolution.gain, run), "more compute", (evidence, trained))
+    return Remedy(FINER, resolution.gain, "more compute", (evidence,))
 
 
 def _repair(run: Run, fault: Fault) -> Remedy:

@@ -7,6 +7,8 @@ from pathlib import Path
 from unplateau.errors import PieceError
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.bounded import rung
+from unplateau.extractors.families import NAME as FAMILIES
+from unplateau.extractors.families import families
 from unplateau.extractors.normalise import under, without_rule
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.teachers import from_spelling
@@ -37,6 +39,8 @@ def from_file(path: Path, *, architecture: str | None = None) -> AbstractExtract
         load(bounded, file, named)
         bounded.pretrained = True
         return bounded
+    if named == FAMILIES:
+        return families(weights=path)
     if architecture:
         raise PieceError(
             f"`architecture` must be 'timm/<name>' or a rung such as 'unet'; got {architecture!r}. Leave it out."
