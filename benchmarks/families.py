@@ -59,7 +59,7 @@ class Size:
     batch: int
 
 
-PURE, MIXED = Size(120, 64, 120, 12), Size(250, 64, 240, 16)
+PURE, MIXED = Size(120, 64, 120, 12), Size(400, 64, 400, 16)
 """A mixture takes more: each of its tasks has a part of the scenes and of the steps."""
 
 
