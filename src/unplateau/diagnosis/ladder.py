@@ -57,7 +57,7 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         A family's demand is what is lost without it: texture by what the outlines alone fall short of both, shape by
         what colour and orderless texture fall short of both, context and pretraining by what they add to both. What
         either texture or shape could give alone needs neither; where one of them is needed, what either could give
-        beyond the pixel's own colour counts with it.
+        beyond the pixel's own colour counts with it, up to as much again.
 
     Why it matters: an extractor that lacks the family that decides cannot be helped by losses, sampling or longer
         training.
@@ -159,11 +159,15 @@ def family_draws(run: Run) -> dict[str, tuple[float, NDArray[np.float64]]]:
 def _with_alike(
     textural: NDArray[np.float64], geometric: NDArray[np.float64], alike: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """What is lost without texture and without shape, each with its part of what both can do."""
+    """What is lost without texture and without shape, each with its part of what both can do.
+
+    No more is added than is lost: where hardly anything is, that would be noise made large.
+    """
     lost = np.stack([textural, geometric])
     needed = np.maximum(lost, 0.0)
     total = needed.sum(0)
-    return lost + np.divide(needed, total, out=np.zeros_like(needed), where=total > 0) * np.maximum(alike, 0.0)
+    part = np.divide(needed, total, out=np.zeros_like(needed), where=total > 0)
+    return lost + part * np.clip(alike, 0.0, total)
 
 
 def _draws(run: Run, sums: Sums) -> NDArray[np.float64]:
