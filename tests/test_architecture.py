@@ -30,7 +30,7 @@ DATA = {"data", "types", "errors"}
 EXTRACTORS, DECODERS = {"extractors", "types", "errors"}, {"decoders", "types", "errors"}
 REPORT = {"report", "types", "errors", "files"}
 BELOW = {"types", "errors", "files", "progress", "measures", "data", "extractors", "decoders", "model"}
-ALL = {*BELOW, "training", "diagnosis", "scenes", "report", "_version", "api", "demo"}
+ALL = {*BELOW, "training", "diagnosis", "upgrade", "scenes", "report", "_version", "api", "demo"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"extractors.base", "decoders.base", "types", "errors"},
     "training": {*BELOW - {"progress"}, "training"},
     "diagnosis": {*BELOW, "training", "diagnosis"},
+    "upgrade": {*BELOW, "training", "scenes", "diagnosis", "upgrade"},
     "scenes": {"scenes", "types", "errors", "files"},
     "report": REPORT,
     "verbs": {*ALL - {"demo", "api"}, "verbs"},
@@ -183,8 +184,9 @@ def test_a_folder_of_plain_values_never_imports_torch(folder):
         "segmentation_models_pytorch": {"decoders/smp.py", "training/loss_terms.py"},
         "lightning": {"training/finetune.py", "training/loop.py", "training/lightning_plateau.py"},
         "tensorboard": {"training/tensorboard.py"},
-        "transformers": {"training/transformers_plateau.py"},
-        "safetensors": {"extractors/tensors.py", "training/saved.py"},
+        "transformers": {"training/transformers_plateau.py", "extractors/hfclip.py"},
+        "open_clip": {"extractors/openclip.py"},
+        "safetensors": {"extractors/tensors.py", "training/saved.py", "upgrade/cache.py"},
         "lightly": {"training/ssl_heads.py"},
         "joblib": {"diagnosis/fits.py", "training/ranks.py"},
         "jinja2": {"report/page.py"},

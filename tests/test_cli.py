@@ -36,6 +36,8 @@ VERBS = {
     "compare": api.compare,
     "pretrain": api.pretrain,
     "upgrade": api.upgrade,
+    "distil": api.distil,
+    "extractors": api.extractors,
     "calibrate": api.calibrate,
     "predict": api.predict,
     "report": api.report,

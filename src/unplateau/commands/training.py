@@ -31,7 +31,9 @@ def train(
     task: Annotated[str, typer.Option(help="'mask', 'multi-label', 'label' or 'boxes'.")] = "mask",
     positive: Positive = "",
     extractor: PieceOf = "unet",
-    decoder: Annotated[str, typer.Option(help="For masks 'linear', 'conv', 'unet' or 'fpn'.")] = "",
+    decoder: Annotated[
+        str, typer.Option(help="For masks 'linear', 'conv', 'unet', 'fpn', 'queries(NAME, NAME)'.")
+    ] = "",
     out: Out = Path("runs/model"),
     frozen: Annotated[bool, typer.Option(help="Train the decoder only.")] = False,
     size: Size = 128,

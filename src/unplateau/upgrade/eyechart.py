@@ -1,0 +1,291 @@
+"""The eye chart: what an extractor supplies of each family, read off planted scenes of graded difficulty.
+
+Each family has scenes that nothing but it decides, in four grades. A light decoder that adds no reach reads the
+characteristics beside the colour; what these add to colour alone, of what there is to add, is the acuity of that grade,
+and the mean over the grades that of the family. Twice: at rest, with the extractor frozen as it came, and taught, after
+the same short lesson on other such scenes for every extractor, since what will be trained supplies what it can learn.
+
+Axes: N scenes, G grades, S seeds, R resamples.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unplateau.data.pictures import read_pictures
+from unplateau.data.sources import open_data
+from unplateau.extractors.base import AbstractExtractor
+from unplateau.measures.intervals import RESAMPLES, Draws, interval
+from unplateau.measures.thresholds import iou
+from unplateau.model import pad_to
+from unplateau.scenes import scenes
+from unplateau.scenes.base import Difficulty
+from unplateau.types import Characteristics, Interval, Size
+from unplateau.upgrade.cache import BATCH, Part, features, forward, identity
+from unplateau.upgrade.lesson import taught
+from unplateau.upgrade.probe import Truth, deal, probe
+
+CHART = 1
+"""Version of the chart: acuities of different versions do not compare."""
+
+SMALLEST_SIDE = 32
+"""Of a scene, below which its objects have no room."""
+
+SCENES = 24
+"""Scenes of a grade and seed: half of them teach the decoder, the other half are read, and the reverse."""
+
+SEEDS = 2
+"""How often everything is drawn anew."""
+
+LESSON_SEED = 900
+"""Added to the seed for scenes that only a lesson shows."""
+
+LESSON_GRADES = 2
+"""The easiest grades are taught: what is learnt there is read on all."""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """One line of the chart: the scenes' `kind`, how hard they are, and their side from 0 (smallest) to 1 (`size`)."""
+
+    kind: str
+    difficulty: Difficulty
+    side: float = 1.0
+
+
+CHARTS: dict[str, tuple[Grade, ...]] = {
+    "textural": (
+        Grade("texture", Difficulty(0.02, 1.2, 4)),
+        Grade("texture", Difficulty(0.04, 0.9, 5)),
+        Grade("texture", Difficulty(0.06, 0.6, 6)),
+        Grade("texture", Difficulty(0.08, 0.4, 6)),
+    ),
+    "geometric": (
+        Grade("geometry", Difficulty(0.02, 1.2, 4)),
+        Grade("geometry", Difficulty(0.05, 0.8, 6)),
+        Grade("geometry-arrangement", Difficulty(0.02, 1.2, 4)),
+        Grade("geometry-arrangement", Difficulty(0.05, 0.8, 6)),
+    ),
+    # What makes context hard is how far away it is, in pixels: the scenes grow, all else stays.
+    "semantic": (
+        Grade("context", Difficulty(0.03, 1.0, 6), 0.0),
+        Grade("context", Difficulty(0.03, 1.0, 6), 1 / 3),
+        Grade("context", Difficulty(0.03, 1.0, 6), 2 / 3),
+        Grade("context", Difficulty(0.03, 1.0, 6), 1.0),
+    ),
+}
+"""The grades of each family, easiest first."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was read of one grade: IoU of the decoder, that of colour alone, and the share of what lies from it to 1."""
+
+    grade: int
+    kind: str
+    side: int
+    iou: float
+    colour: float
+    acuity: Interval
+
+
+@dataclass(frozen=True)
+class Acuity:
+    """Of one family: the mean over its grades, below 0 where colour did better, over scenes and seeds."""
+
+    family: str
+    acuity: Interval
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What one extractor supplies. `identity` is that of its weights; an image of the chart costs `milliseconds`."""
+
+    extractor: str
+    identity: str
+    pretrained: bool
+    reach: float
+    parameters: int
+    milliseconds: float
+    seconds: float
+    rest: tuple[Acuity, ...]
+    taught: tuple[Acuity, ...]
+
+
+def chart(name: str, extractor: AbstractExtractor, folder: Path, *, size: int, seed: int) -> Chart:
+    """The chart of one extractor, called `name`, with scenes of up to `size` pixels a side.
+
+    `folder` holds its characteristics while they are read, and is removed once they have been.
+
+    Raises:
+        OutputError: `folder` cannot be written.
+    """
+    start, mark = time.perf_counter(), identity(extractor)
+    milliseconds = cost(extractor, (size, size))
+    rest = _read(extractor, folder / "rest", size, seed)
+    learnt = taught(extractor, partial(_lesson_scenes, size, seed), tuple(CHARTS), seed)
+    after = _read(learnt, folder / "taught", size, seed)
+    shutil.rmtree(folder, ignore_errors=True)
+    return Chart(
+        extractor=name,
+        identity=mark,
+        pretrained=extractor.pretrained,
+        reach=extractor.reach,
+        parameters=sum(weight.numel() for weight in extractor.parameters()),
+        milliseconds=milliseconds,
+        seconds=time.perf_counter() - start,
+        rest=rest,
+        taught=after,
+    )
+
+
+def cost(extractor: AbstractExtractor, size: Size) -> float:
+    """Milliseconds an image of `size` pixels costs in a batch; the fastest of several, which others disturb least."""
+    images = torch.zeros(BATCH, 3, *size, dtype=torch.uint8)
+    forward(extractor, images)
+    return min(_timed(extractor, images) for _ in range(3)) * 1000 / BATCH
+
+
+def _timed(extractor: AbstractExtractor, images: Tensor) -> float:
+    start = time.perf_counter()
+    # Reading a value waits for a device that works on its own.
+    float(forward(extractor, images).levels[0].flatten()[0])
+    return time.perf_counter() - start
+
+
+# ---- the scenes ----------------------------------------------------------------------------------------------
+
+
+def side_of(grade: Grade, size: int) -> int:
+    """Side in pixels of the scenes of a grade, on a chart of `size`."""
+    return round(SMALLEST_SIDE + grade.side * (size - SMALLEST_SIDE))
+
+
+@cache
+def _scenes(grade: Grade, size: int, seed: int, count: int = SCENES) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, 3, H, W) and masks uint8 (N, H, W); kept, for every extractor reads the same ones."""
+    side = side_of(grade, size)
+    drawn = open_data(scenes(grade.kind, count, size=(side, side), seed=seed, difficulty=grade.difficulty))
+    pictures = read_pictures(drawn, positive=[1], size=side)
+    return pictures.images, pictures.masks
+
+
+def _lesson_scenes(size: int, seed: int, step: int, count: int) -> tuple[str, Tensor, Tensor]:
+    """The family, images and masks of one step of a lesson: families take turns, and grades within a family."""
+    families = tuple(CHARTS)
+    family = families[step % len(families)]
+    turn = step // len(families)
+    images, masks = _scenes(CHARTS[family][turn % LESSON_GRADES], size, seed + LESSON_SEED, 3 * SCENES)
+    first = turn // LESSON_GRADES * count % len(images)
+    chosen = torch.arange(first, first + count) % len(images)
+    return family, images[chosen], masks[chosen]
+
+
+# ---- reading -------------------------------------------------------------------------------------------------
+
+
+def _read(extractor: AbstractExtractor, folder: Path, size: int, seed: int) -> tuple[Acuity, ...]:
+    return tuple(_acuity(family, extractor, folder / family, size, seed) for family in CHARTS)
+
+
+def _acuity(family: str, extractor: AbstractExtractor, folder: Path, size: int, seed: int) -> Acuity:
+    generator = np.random.default_rng(seed)
+    grades = CHARTS[family]
+    # The same seeds are drawn for every grade, so that a lucky seed is lucky as a whole.
+    drawn = generator.integers(0, SEEDS, (RESAMPLES, SEEDS))
+    lines, draws = [], []
+    for number, grade in enumerate(grades):
+        ours, colours = _counts(extractor, folder / str(number), grade, size, seed)
+        resampled = _resampled(ours, colours, drawn, generator)
+        reached, trivial = _pooled(ours), _pooled(colours)
+        mean = float(np.mean(_normalised(reached, trivial)))
+        draws.append(resampled)
+        found = interval(mean, resampled)
+        lines.append(
+            Line(number, grade.kind, side_of(grade, size), float(reached.mean()), float(trivial.mean()), found)
+        )
+    mean = float(np.mean([line.acuity.mean for line in lines]))
+    return Acuity(family, interval(mean, np.mean(draws, axis=0)), tuple(lines))
+
+
+def _counts(
+    extractor: AbstractExtractor, folder: Path, grade: Grade, size: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Counts (S, N, 3) of each seed's scenes, read with the extractor and with colour alone."""
+    ours, colours = [], []
+    for number in range(SEEDS):
+        images, masks = _scenes(grade, size, seed + number)
+        truth = _truth(masks, seed)
+        parts = partial(beside_colour, extractor, images, folder / str(number))
+        ours.append(probe(parts, truth, seed)[:, 0])
+        colours.append(_colour_counts(grade, size, seed, number))
+    return np.stack(ours), np.stack(colours)
+
+
+def _truth(masks: Tensor, seed: int) -> Truth:
+    names = [str(place) for place in range(len(masks))]
+    return Truth(masks, 1, deal(names, [float((mask == 1).sum()) for mask in masks], seed))
+
+
+@cache
+def _colour_counts(grade: Grade, size: int, seed: int, number: int) -> NDArray[np.int64]:
+    images, masks = _scenes(grade, size, seed + number)
+    return probe(partial(colour_parts, images), _truth(masks, seed), seed)[:, 0]
+
+
+def colour_parts(images: Tensor) -> Iterator[Part]:
+    """The trivial answer's characteristics: the colour of a pixel, of its 5 x 5 surroundings, and their products."""
+    for first in range(0, len(images), BATCH):
+        yield Part(first, Characteristics((_colour(images[first : first + BATCH]),), (1,)), True)
+
+
+def beside_colour(extractor: AbstractExtractor, images: Tensor, folder: Path) -> Iterator[Part]:
+    """What an extractor gives, through the cache in `folder`, and beside it what colour gives.
+
+    Colour is in the image for any decoder to take: what counts is what an extractor adds to it.
+    """
+    stride = max(level.stride for level in extractor.gives)
+    for part in features(extractor, images, folder):
+        given = part.characteristics
+        colour = _colour(pad_to(images[part.first : part.first + len(part)].float(), stride))
+        yield replace(part, characteristics=Characteristics((*given.levels, colour), (*given.strides, 1)))
+
+
+def _colour(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W), 0..255, to (B, 27, H, W)."""
+    own = images.float().div(255)
+    smooth = torch.nn.functional.avg_pool2d(own, 5, 1, padding=2, count_include_pad=False)
+    plain = torch.cat([own, smooth], dim=1)
+    rows, columns = torch.triu_indices(plain.shape[1], plain.shape[1])
+    return torch.cat([plain, plain[:, rows] * plain[:, columns]], dim=1)
+
+
+def _pooled(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """IoU (S,) of the pooled pixels of each seed's scenes."""
+    return iou(counts.sum(1))
+
+
+def _normalised(reached: NDArray[np.float64], trivial: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (reached - trivial) / np.maximum(1 - trivial, 1e-9)
+
+
+def _resampled(
+    ours: NDArray[np.int64], colours: NDArray[np.int64], drawn: NDArray[np.int64], generator: np.random.Generator
+) -> Draws:
+    """Draws (R,) of a grade's acuity: the seeds `drawn` (R, S), and the scenes of each seed anew."""
+    seeds, count = ours.shape[:2]
+    picks = generator.integers(0, count, (RESAMPLES, seeds, count))
+    chosen = drawn[..., None]
+    both = [iou(counts[chosen, picks].sum(2)) for counts in (ours, colours)]
+    return _normalised(*both).mean(1)

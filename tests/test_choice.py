@@ -1,0 +1,287 @@
+"""The ranking: supply where the task demands it, a probe of what is there, intervals, and cost."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.ranking.logme import evidence
+from benchmarks.ranking.score import tau, tau_decided
+
+from conftest import write_pairs
+from unplateau import api
+from unplateau.cli import main
+from unplateau.data import open_data, read_pictures
+from unplateau.scenes import scenes
+from unplateau.types import Interval
+from unplateau.upgrade import demand as demands
+from unplateau.upgrade.choice import Candidate, ranked
+from unplateau.upgrade.demand import FAMILIES, demand_of_shares, iou_draws, measured_demand, shrunk
+from unplateau.upgrade.eyechart import CHART, CHARTS
+from unplateau.verbs import eyechart as charts
+from unplateau.verbs import rank as verb
+
+
+def known(mean: float, half: float = 0.02) -> Interval:
+    return Interval(mean, mean - half, mean + half)
+
+
+def supply(textural: float, geometric: float, semantic: float) -> dict[str, Interval]:
+    return dict(zip(FAMILIES, map(known, (textural, geometric, semantic)), strict=True))
+
+
+def candidate(name: str, own: dict[str, Interval], reading: float = 0.3, milliseconds: float = 1.0) -> Candidate:
+    return Candidate(name, own, reading, np.full(1000, reading), milliseconds)
+
+
+def wanting(textural: float, geometric: float, semantic: float):
+    return demand_of_shares(supply(textural, geometric, semantic), 0.3, "said", 0)
+
+
+# ---- the rule ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_supplies_the_family_that_is_demanded_comes_first(family):
+    candidates = [
+        candidate(each, {other: known(0.9 if other == each else 0.2) for other in FAMILIES}) for each in FAMILIES
+    ]
+    demanded = demand_of_shares({each: known(float(each == family)) for each in FAMILIES}, 0.3, "said", 0)
+    rows = ranked(candidates, demanded, seed=0)
+    assert rows[0].extractor == family
+    assert (rows[0].best, rows[0].worst) == (1, 1)
+
+
+def test_of_two_with_the_same_supply_the_one_that_is_read_better_comes_first():
+    rows = ranked(
+        [candidate("blind", supply(0.5, 0.5, 0.5)), candidate("seen", supply(0.5, 0.5, 0.5), 0.6)],
+        wanting(1, 1, 1),
+        seed=0,
+    )
+    assert [row.extractor for row in rows] == ["seen", "blind"]
+
+
+def test_the_gain_is_what_is_there_and_what_is_learnt_of_the_rest():
+    row = ranked([candidate("one", supply(0.5, 0.5, 0.5), 0.65)], wanting(1, 1, 1), seed=0)[0]
+    # Half of the 0.7 above colour is there, and half of the other half is learnt.
+    assert row.gain.mean == pytest.approx(0.7 * 0.75, abs=1e-6)
+    assert row.gain.low < row.gain.mean < row.gain.high
+    assert row.learnable.mean == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_cheap_extractor_can_win_by_the_millisecond():
+    rows = ranked(
+        [candidate("dear", supply(0.9, 0.9, 0.9), milliseconds=10), candidate("cheap", supply(0.6, 0.6, 0.6))],
+        wanting(1, 1, 1),
+        seed=0,
+    )
+    assert [row.extractor for row in rows] == ["dear", "cheap"]
+    assert rows[1].per_millisecond.mean > rows[0].per_millisecond.mean
+    assert rows[0].per_millisecond.mean == pytest.approx(rows[0].gain.mean / 10)
+
+
+def test_those_that_cannot_be_told_apart_share_their_places():
+    wide = {family: known(0.5, 0.3) for family in FAMILIES}
+    rows = ranked([candidate("one", wide), candidate("two", wide)], wanting(1, 1, 1), seed=0)
+    assert all((row.best, row.worst) == (1, 2) for row in rows)
+
+
+def test_the_same_seed_ranks_alike_and_no_family_of_worth_means_equal_demand():
+    candidates = [candidate("one", supply(0.1, 0.5, 0.9)), candidate("two", supply(0.4, 0.4, 0.4))]
+    assert ranked(candidates, wanting(1, 2, 3), seed=1) == ranked(candidates, wanting(1, 2, 3), seed=1)
+    equal = wanting(-1, -1, -1)
+    assert [each.mean for each in equal.families.values()] == pytest.approx([0.7 / 3] * 3)
+
+
+def test_demand_adds_up_to_what_colour_leaves():
+    found = wanting(0.2, 0.5, 0.1)
+    assert sum(each.mean for each in found.families.values()) == pytest.approx(0.7)
+    assert np.allclose(sum(found.draws.values()), 0.7)
+    assert found.families["geometric"].low < found.families["geometric"].mean < found.families["geometric"].high
+
+
+# ---- demand, measured ----------------------------------------------------------------------------------------
+
+
+def test_each_step_up_the_rungs_belongs_to_its_family():
+    steps = demands._steps(np.array([[0.5], [0.7], [0.6]]), 0.4)[:, 0]
+    assert steps == pytest.approx([0.1, 0.2, 0.3])
+    fallen = demands._steps(np.array([[0.5], [0.3], [0.2]]), 0.4)[:, 0]
+    assert fallen == pytest.approx([0.1, 0.0, 0.5])
+
+
+def test_a_quick_measurement_trains_three_reaches_and_says_so(monkeypatch):
+    monkeypatch.setattr(demands, "RECIPE", replace(demands.RECIPE, steps=2, batch=4))
+    pictures = read_pictures(open_data(scenes("geometry", 16, size=(48, 48), seed=0)), positive=[1], size=48)
+    found = measured_demand(pictures, 0.3, 0)
+    assert found.source.count("reach-") == 2
+    assert "unet-8" in found.source
+    assert sum(each.mean for each in found.families.values()) == pytest.approx(0.7)
+
+
+def test_a_large_task_is_measured_on_a_small_grid_with_its_classes_kept():
+    pictures = read_pictures(open_data(scenes("geometry", 8, size=(96, 64), seed=0)), positive=[1], size=96)
+    small = shrunk(pictures, 48)
+    assert small.size == (48, 32)
+    assert set(small.masks.unique().tolist()) <= {0, 1}
+    assert abs(float((small.masks == 1).float().mean()) - float((pictures.masks == 1).float().mean())) < 0.02
+    assert shrunk(pictures, 96) is pictures
+
+
+def test_groups_are_resampled_whole():
+    alike = np.array([[[10, 10, 10]], [[0, 10, 10]]] * 4, dtype=np.int64)
+    mean, within = iou_draws(alike, ["a", "a", "b", "b", "c", "c", "d", "d"], np.random.default_rng(0))
+    _, across = iou_draws(alike, list("abcdefgh"), np.random.default_rng(0))
+    assert mean == pytest.approx(1 / 3)
+    assert np.allclose(within, mean)
+    assert across.std() > 0.05
+
+
+# ---- the verb ------------------------------------------------------------------------------------------------
+
+EXTRACTORS = ("reach-3-4", "reach-5-4")
+
+
+def entry(name: str, mark: str, acuity: float) -> dict:
+    each = [
+        {"family": family, "acuity": {"mean": acuity, "low": acuity, "high": acuity}, "lines": []} for family in CHARTS
+    ]
+    return {"extractor": name, "identity": mark, "milliseconds": 1.0, "rest": each, "taught": each}
+
+
+@pytest.fixture
+def charted(tmp_path, monkeypatch) -> Path:
+    """A folder of charts: the second extractor supplies everything, the first nothing; and a demand of two steps."""
+    monkeypatch.setattr(demands, "RECIPE", replace(demands.RECIPE, steps=2, batch=4))
+    named = charts.named_extractors(EXTRACTORS, 0)
+    entries = [
+        entry(each.name, charts.identity(each.extractor), acuity)
+        for each, acuity in zip(named, (0.0, 1.0), strict=True)
+    ]
+    (tmp_path / "charts").mkdir()
+    content = {"version": CHART, "size": 64, "seed": 0, "charts": entries}
+    (tmp_path / "charts" / charts.CHARTED).write_text(json.dumps(content))
+    return tmp_path / "charts"
+
+
+def test_the_verb_ranks_a_folder_by_supply_and_writes_table_and_page(charted, tmp_path):
+    data = write_pairs(tmp_path / "data")
+    content = api.rank(data, EXTRACTORS, out=tmp_path / "out", charts=charted, size=48)
+    assert [row["extractor"] for row in content["ranking"]] == ["reach-5-4", "reach-3-4"]
+    assert content["ranking"][0]["gain"]["mean"] == pytest.approx(1 - content["demand"]["colour"])
+    assert content == json.loads((tmp_path / "out" / "rank.json").read_text())
+    assert set(content["by_cost"]) == set(EXTRACTORS)
+    page = (tmp_path / "out" / api.RANK_PAGE).read_text()
+    assert "# Extractors ranked" in page
+    assert "measured by" in page
+
+
+def test_the_command_says_what_the_verb_says(charted, tmp_path, capsys):
+    data = write_pairs(tmp_path / "data")
+    where = ["--out", str(tmp_path / "out"), "--charts", str(charted), "--size", "48"]
+    assert main(["rank", str(data), *EXTRACTORS, *where]) == 0
+    assert "reach-5-4" in capsys.readouterr().out
+
+
+def diagnosed(path: Path, **changes) -> Path:
+    shares = dict(zip(FAMILIES, (0.2, 0.7, 0.1), strict=True))
+    content = {
+        "version": 1, "verdict": "-", "seed": 3,
+        "data": {"path": "data", "images": 12, "groups": 12, "size": [40, 48], "classes": ["class 1"]},
+        "setup": {"positive": [1], "folds": 1, "frozen": False, "candidate": None, "recipe": {}},
+        "families": {name: {"mean": share, "low": share - 0.1, "high": share + 0.1} for name, share in shares.items()},
+        **changes,
+    }  # fmt: skip
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_the_demand_of_a_diagnosis_is_taken_at_its_word(charted, tmp_path, monkeypatch):
+    monkeypatch.setattr(verb, "measured_demand", None)
+    data = write_pairs(tmp_path / "data")
+    names = read_pictures(open_data(data), positive=[1], size=48).task.names
+    facts = {"path": "data", "images": 12, "groups": 12, "size": [40, 48], "classes": list(names)}
+    said = diagnosed(tmp_path / "diagnosis.json", data=facts)
+    content = api.rank(data, EXTRACTORS, diagnosis=said, out=tmp_path / "out", charts=charted)
+    demand = {family: each["mean"] for family, each in content["demand"]["families"].items()}
+    assert max(demand, key=lambda family: demand[family]) == "geometric"
+    assert content["demand"]["source"] == "the shares of the diagnosis"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no_such_net"], "did you mean"),
+        (["reach-3-4", "--from", "absent.json"], "readable diagnosis.json"),
+        (["reach-3-4", "--from", "{damaged}"], "must hold JSON"),
+        (["reach-3-4", "--from", "{early}"], "share of each family"),
+        (["reach-3-4", "--from", "{others}"], "must be of these data"),
+        (["reach-3-4", "--limit", "2"], "`limit` must be at least"),
+        (["reach-3-4", "--positive", "x"], "`positive` must be class ids"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments, said, charted, tmp_path, capsys):
+    data = write_pairs(tmp_path / "data")
+    (tmp_path / "damaged.json").write_text("{")
+    diagnosed(tmp_path / "early.json", families=None)
+    facts = {"path": "data", "images": 12, "groups": 12, "size": [40, 48], "classes": ["cars"]}
+    diagnosed(tmp_path / "others.json", data=facts)
+    known_files = {f"{{{name}}}": str(tmp_path / f"{name}.json") for name in ("damaged", "early", "others")}
+    given = [known_files.get(each, each) for each in arguments]
+    where = ["--out", str(tmp_path / "out"), "--charts", str(charted)]
+    assert main(["rank", str(data), *given, *where]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+# ---- what it is measured beside ------------------------------------------------------------------------------
+
+
+def direct(features: np.ndarray, labels: np.ndarray, ratio: float) -> float:
+    """The evidence written out in full at alpha / beta = `ratio`, with the best beta for it."""
+    rows = len(labels)
+    covariance = np.eye(rows) + features @ features.T / ratio
+    beta = rows / (labels @ np.linalg.solve(covariance, labels))
+    sign, determinant = np.linalg.slogdet(covariance)
+    assert sign > 0
+    return (rows * math.log(beta / (2 * math.pi)) - determinant - rows) / (2 * rows)
+
+
+@pytest.mark.parametrize(("rows", "channels"), [(200, 20), (50, 200)])
+def test_logme_is_the_largest_evidence_at_any_rank(rows, channels):
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((rows, channels))
+    labels = (features[:, 0] + 0.5 * rng.standard_normal(rows) > 0).astype(float)
+    found = evidence(features, labels)
+    best = max(direct(features, labels, ratio) for ratio in np.geomspace(1e-3, 1e5, 400))
+    assert found == pytest.approx(best, abs=5e-3)
+
+
+def test_logme_prefers_features_that_know_the_labels():
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((300, 30))
+    labels = (features[:, 0] > 0).astype(float)
+    assert evidence(features, labels) > evidence(rng.standard_normal((300, 30)), labels)
+
+
+def test_tau_counts_pairs_and_leaves_ties_out_where_asked():
+    true = {"a": 0.1, "b": 0.11, "c": 0.5}
+    assert tau({"a": 1, "b": 2, "c": 3}, true) == pytest.approx(1)
+    assert tau({"a": 2, "b": 1, "c": 3}, true) == pytest.approx(1 / 3)
+    assert tau_decided({"a": 2, "b": 1, "c": 3}, true) == 1
+
+
+def test_names_are_told_apart_from_features_of_another_task(charted, tmp_path):
+    """Two tasks in one folder of results: the second must not read the characteristics of the first."""
+    torch.manual_seed(0)
+    first = api.rank(write_pairs(tmp_path / "a", seed=0), EXTRACTORS, out=tmp_path / "out", charts=charted, size=48)
+    second = api.rank(write_pairs(tmp_path / "b", seed=5), EXTRACTORS, out=tmp_path / "out", charts=charted, size=48)
+    fresh = api.rank(tmp_path / "b", EXTRACTORS, out=tmp_path / "fresh", charts=charted, size=48)
+    readings = [[row["reading"] for row in each["ranking"]] for each in (first, second, fresh)]
+    assert readings[1] == readings[2] != readings[0]
