@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,19 +48,19 @@ CONTENDERS = (
 )
 """Extractor and method; the first three are what the fourth has to match."""
 
-CHOOSING = 24
-"""Images that choose the threshold, of those that fitted the rule."""
+BATCH = 8
+"""Images a step of every pretraining."""
 
 
 @dataclass(frozen=True)
 class Scale:
     """How much of everything."""
 
-    side: int = 64
-    unlabelled: int = 240
-    fitting: int = 60
-    testing: int = 40
-    steps: int = 250
+    side: int = 48
+    unlabelled: int = 150
+    fitting: int = 120
+    testing: int = 60
+    steps: int = 100
     seed: int = 0
     difficulty: Difficulty = field(default_factory=Difficulty)
 
@@ -88,7 +88,7 @@ def taught(
     pool: Unlabelled, extractor: str, method: str, steps: int, seed: int
 ) -> tuple[AbstractExtractor, int, float]:
     """The extractor that was kept, at which step, and the seconds of the pretraining."""
-    schooling = Schooling(method, steps, learning_rate=RATES[method])
+    schooling = Schooling(method, steps, batch=BATCH, learning_rate=RATES[method])
     with TemporaryDirectory() as out:
         start = time.process_time()
         series = pretrain_extractor(
@@ -99,61 +99,53 @@ def taught(
 
 
 def supply(extractor: AbstractExtractor, kind: str, scale: Scale) -> float:
-    """IoU of a linear rule over the frozen channels of each pixel, on fresh scenes of a kind."""
-    extractor = extractor.eval()
-    images, masks = stacked(drawn(kind, scale.fitting, 2, scale))
-    score = fitted(extractor, images, masks, scale.seed)
-    logits = score(images[:CHOOSING])
-    threshold = max((iou(logits, masks[:CHOOSING], float(each)), float(each)) for each in np.linspace(-2, 2, 21))[1]
-    fresh, truth = stacked(drawn(kind, scale.testing, 3, scale))
-    return iou(score(fresh), truth, threshold)
+    """IoU of a linear rule over the frozen channels of each pixel, on fresh scenes of a kind.
+
+    Rule and threshold come from some pixels of each of the fitting scenes, the IoU from some of each fresh one.
+    """
+    rows, truth = pixels_of(extractor.eval(), drawn(kind, scale.fitting, 2, scale), 400, scale.seed)
+    mean, spread = rows.mean(0), rows.std(0).clamp_min(1e-4)
+    rule = fitted((rows - mean) / spread, truth)
+    logits = (rows - mean) / spread @ rule[1:] + rule[0]
+    threshold = max((iou(logits, truth, float(each)), float(each)) for each in np.linspace(-2, 2, 41))[1]
+    fresh, wanted = pixels_of(extractor, drawn(kind, scale.testing, 3, scale), 800, scale.seed)
+    return iou((fresh - mean) / spread @ rule[1:] + rule[0], wanted, threshold)
 
 
-def fitted(extractor: AbstractExtractor, images: Tensor, masks: Tensor, seed: int) -> Callable[[Tensor], Tensor]:
-    """A logistic rule on some pixels of each image, as a function from images to logits (N, H, W)."""
-    some = torch.rand(len(images), 500, 2, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+def pixels_of(extractor: AbstractExtractor, samples: Sequence[Sample], count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Frozen channels (M, C) of `count` random pixels of each scene, and whether each is positive (M,)."""
+    images, masks = stacked(samples)
     height, width = masks.shape[1:]
-    columns, rows = ((some[..., 0] + 1) / 2 * width).long(), ((some[..., 1] + 1) / 2 * height).long()
+    some = torch.rand(len(images), count, 2, generator=torch.Generator().manual_seed(seed))
+    columns, rows = (some[..., 0] * width).long(), (some[..., 1] * height).long()
     places = torch.stack([(columns + 0.5) / width, (rows + 0.5) / height], dim=-1) * 2 - 1
-    held = read(extractor, images, places)
-    truth = masks[torch.arange(len(masks))[:, None], rows, columns].flatten().float()
-    mean, spread = held.mean(0), held.std(0).clamp_min(1e-4)
-    weights = torch.zeros(held.shape[1] + 1, requires_grad=True)
-    solver = torch.optim.LBFGS([weights], max_iter=80, line_search_fn="strong_wolfe")
-    standard = (held - mean) / spread
+    found = []
+    with torch.inference_mode():
+        for part, where in zip(images.split(8), places.split(8), strict=True):
+            seen = extractor(part.float().div(255).contiguous(memory_format=torch.channels_last))
+            found.append(at_points(seen, where).flatten(0, 1))
+    return torch.cat(found).clone(), masks[torch.arange(len(masks))[:, None], rows, columns].flatten().float()
+
+
+def fitted(rows: Tensor, truth: Tensor) -> Tensor:
+    """The logistic rule (1 + C,) of standardised rows, its constant first."""
+    rule = torch.zeros(rows.shape[1] + 1, requires_grad=True)
+    solver = torch.optim.LBFGS([rule], max_iter=80, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         solver.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(standard @ weights[1:] + weights[0], truth)
-        loss = loss + 1e-4 * weights[1:].square().sum()
+        loss = F.binary_cross_entropy_with_logits(rows @ rule[1:] + rule[0], truth)
+        loss = loss + 1e-4 * rule[1:].square().sum()
         loss.backward()
         return loss
 
     solver.step(closure)
-    rule = weights.detach()
-
-    def score(asked: Tensor) -> Tensor:
-        across, down = (torch.arange(side) * 2.0 + 1 for side in (width, height))
-        grid = torch.stack(torch.meshgrid(across / width - 1, down / height - 1, indexing="xy"), dim=-1)
-        found = read(extractor, asked, grid.reshape(1, -1, 2).expand(len(asked), -1, -1))
-        return (((found - mean) / spread) @ rule[1:] + rule[0]).reshape(len(asked), height, width)
-
-    return score
+    return rule.detach()
 
 
-def read(extractor: AbstractExtractor, images: Tensor, places: Tensor) -> Tensor:
-    """Frozen channels (M, C) of images at places (N, K, 2)."""
-    rows = []
-    with torch.inference_mode():
-        for part, where in zip(images.split(8), places.split(8), strict=True):
-            seen = extractor(part.float().div(255).contiguous(memory_format=torch.channels_last))
-            rows.append(at_points(seen, where).flatten(0, 1))
-    return torch.cat(rows).clone()
-
-
-def iou(logits: Tensor, masks: Tensor, threshold: float) -> float:
+def iou(logits: Tensor, truth: Tensor, threshold: float) -> float:
     """Of the pixels above a threshold."""
-    found, true = logits > threshold, masks == 1
+    found, true = logits > threshold, truth == 1
     return float((found & true).sum() / (found | true).sum().clamp_min(1))
 
 
@@ -185,7 +177,7 @@ def set_row(folder: Path, pairs: Sequence[tuple[str, str]], args: argparse.Names
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="*", type=Path)
-    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--side", type=int, default=Scale.side)
     parser.add_argument("--steps", type=int, default=Scale.steps)
     parser.add_argument("--seed", type=int, default=9)
     parser.add_argument("--seeds", type=int, default=1)

@@ -229,7 +229,8 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, said, charted, tmp
     data = write_pairs(tmp_path / "data")
     (tmp_path / "damaged.json").write_text("{")
     diagnosed(tmp_path / "early.json", families=None)
-    diagnosed(tmp_path / "others.json")
+    facts = {"path": "data", "images": 12, "groups": 12, "size": [40, 48], "classes": ["cars"]}
+    diagnosed(tmp_path / "others.json", data=facts)
     known_files = {f"{{{name}}}": str(tmp_path / f"{name}.json") for name in ("damaged", "early", "others")}
     given = [known_files.get(each, each) for each in arguments]
     where = ["--out", str(tmp_path / "out"), "--charts", str(charted)]

@@ -13,7 +13,7 @@ from conftest import write_pairs
 from test_pretraining import discs, taught
 from unplateau import api
 from unplateau.errors import PieceError
-from unplateau.extractors.bounded import rung
+from unplateau.extractors.bounded import Plan, rung
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.families import GIVES, PATHS, FamiliesExtractor, contours, gates_of
 from unplateau.extractors.fused import fused
@@ -52,12 +52,12 @@ def spans(backbone: FamiliesExtractor, name: str, side: int = 96) -> list[int]:
 
 
 def test_each_path_sees_as_far_as_its_family_needs_and_no_farther(backbone):
-    assert spans(backbone, "textural") == [23]
-    assert max(spans(backbone, "geometric")) == 34
+    assert spans(backbone, "textural") == [21]
+    assert 21 < max(spans(backbone, "geometric")) <= Plan(halvings=2, fine=1, ordered=2).reach
     assert spans(backbone, "contextual") == [96]
 
 
-@pytest.mark.parametrize(("name", "reach"), [("textural", 23), ("geometric", 34)])
+@pytest.mark.parametrize(("name", "reach"), [("textural", 21), ("geometric", 34)])
 def test_what_lies_beyond_the_reach_of_a_path_changes_nothing(name, reach, backbone):
     images = noise(96)
     changed = images.clone()

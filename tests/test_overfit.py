@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import write_pairs
 from made_run import made_run, table
+from unplateau import api
 from unplateau.data import open_data, read_pictures, split
 from unplateau.data.transforms import NONE
 from unplateau.diagnosis import faults as module
@@ -145,7 +147,7 @@ def test_a_model_that_has_learnt_needs_no_batch(bare):
 
 
 def test_a_model_that_has_learnt_nothing_is_asked_for_one_batch(bare):
-    run = having(bare[0], 0.32, 0.3)
+    run = having(bare[0], 0.4, 0.3)
     assert not learnt(run)
     assert OverfitCheck().judge(OverfitCheck().measure(run)).claim == UNMEASURED
 
@@ -220,3 +222,14 @@ def test_the_remedy_is_priced_by_training_with_the_part_put_right(bare, monkeypa
     remedy = remedy_of(after, fault)
     assert remedy.gain.mean == pytest.approx(after.reading(tried(fault)).mean - after.reading(run.plan.baseline).mean)
     assert remedy.gain.mean > 0.2
+
+
+def test_a_diagnosis_of_a_model_that_cannot_learn_names_its_training_first(tmp_path):
+    data = write_pairs(tmp_path / "data", count=16)
+    recipe = {"learning_rate": 1e-7}
+    api.train(data, extractor="reach-9-8", out=tmp_path / "model", size=32, steps=60, recipe=recipe)
+    said = api.diagnose(data, model=tmp_path / "model", steps=2, out=tmp_path / "out")
+    assert said["remedies"][0]["name"] == "fix-training"
+    assert said["remedies"][0]["gain"]["low"] > 0
+    assert next(each for each in said["scale"] if each["question"] == "bug")["answer"] == "yes"
+    assert "one-batch overfit" in (tmp_path / "out" / "report.html").read_text()

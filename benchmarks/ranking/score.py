@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from scipy.stats import kendalltau
 from benchmarks.ranking.logme import logme
 from unplateau.files import plain, write_json
 from unplateau.types import Pictures
+from unplateau.upgrade.cache import features
+from unplateau.upgrade.demand import iou_draws, truth_of
+from unplateau.upgrade.probe import probe
 from unplateau.verbs.eyechart import Named, charted, supply_of
 from unplateau.verbs.rank import task_ranking
 
@@ -60,15 +64,23 @@ def scored(
     seconds = time.process_time() - start
     by_spelling = {row.extractor: row for row in content["ranking"]}
     rows = {name: by_spelling[each.name] for name, each in named.items()}
+    parts = [(row.reading.mean, row.learnable.mean) for row in rows.values()]
+    write_json(folder / "rank" / f"{problem}-parts.json", dict(zip(rows, parts, strict=True)))
     predicted = {
         OURS: {name: row.gain.mean for name, row in rows.items()},
-        PROBE: {name: row.reading.mean for name, row in rows.items()},
+        PROBE: {name: frozen_probe(each, pictures, folder / "probe" / problem / name) for name, each in named.items()},
         LOGME: {name: logme(each.extractor, pictures) for name, each in named.items()},
     }
     demand = {family: each.mean for family, each in content["demand"]["families"].items()}
     kept = Scored(predicted, demand, seconds)
     write_json(folder / "rank" / f"{problem}.json", plain(kept))
     return kept
+
+
+def frozen_probe(each: Named, pictures: Pictures, folder: Path) -> float:
+    """IoU of a linear rule on the frozen extractor alone."""
+    counts = probe(partial(features, each.extractor, pictures.images, folder), truth_of(pictures, 0))
+    return iou_draws(counts, list(pictures.groups), np.random.default_rng(0))[0]
 
 
 def tau(predicted: Mapping[str, float], true: Mapping[str, float]) -> float:

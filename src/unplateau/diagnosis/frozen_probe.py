@@ -80,9 +80,9 @@ def _ridge(maps: Tensor, masks: NDArray[np.uint8], outputs: int) -> Callable[[Te
     labels = torch.from_numpy(masks).flatten()
     counted = labels != IGNORE
     given_PK = maps.permute(0, 2, 3, 1).flatten(0, 2)[counted].double()
-    wanted = labels[counted, None] == torch.arange(1 if outputs == 1 else 0, max(outputs, 2))
+    wanted = (labels[counted, None] == torch.arange(1 if outputs == 1 else 0, max(outputs, 2))).double()
     mean, spread = given_PK.mean(0), given_PK.std(0).clamp(min=1e-12)
-    standard_PK, share = (given_PK - mean) / spread, wanted.double().mean(0)
+    standard_PK, share = (given_PK - mean) / spread, wanted.mean(0)
     squares = standard_PK.T @ standard_PK / len(standard_PK) + RIDGE * torch.eye(len(mean), dtype=torch.float64)
     weights = torch.linalg.solve(squares, standard_PK.T @ (wanted - share) / len(standard_PK))
 

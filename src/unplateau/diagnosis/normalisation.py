@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -49,6 +50,9 @@ SLIGHT = 1e-3
 PROBED = 24
 """Images that a frozen reading learns from, and at most how many that chose read it."""
 
+FEWEST = 4
+"""Groups to read under which an interval over groups says nothing."""
+
 GAINS, NOTHING = 0.05, 0.02
 """IoU of a frozen reading from which another rule is better, with its interval above nothing; and the least that
 matters.
@@ -81,9 +85,7 @@ class NormalisationMeasured:
     def read(self) -> str | None:
         """The rule under which a frozen reading surely scores more; None where there is none."""
         best = max(self.gains, key=lambda name: self.gains[name].mean, default=None)
-        if best is None or self.gains[best].mean < GAINS or self.gains[best].low <= 0:
-            return None
-        return best
+        return best if best and self.gains[best].mean >= GAINS and self.gains[best].low > 0 else None
 
     @property
     def remembered(self) -> str | None:
@@ -104,7 +106,7 @@ class NormalisationCheck(AbstractCheck[NormalisationMeasured | None]):
         spectrum, colours and contrast of photographs, whichever is nearer (median over channels of the divergence
         between the two normal distributions), under the rule in force and under each that published networks use.
         Beside it the IoU of a linear reading of the frozen maps, on inner images, under the rule in force and the one
-        remembered; or under each, for a network that remembers nothing.
+        remembered; or under each, where the network of the model in question remembers nothing.
 
     Why it matters: weights that expect 0..255 and get 0..1, or the reverse, give features that hardly depend on the
         image, and nothing reports an error.
@@ -168,14 +170,16 @@ def compare_rules(
     def distance(other: Normalise) -> float:
         return min(_distance(_reaching(extractor, (rule, other), layer, probe), layer) for probe in probes)
 
-    others = {key: distance(build()) for key, build in NORMALISATIONS.items()}
+    # The order of the colours cannot be seen so: of two rules that differ in nothing else the usual one is asked.
+    others = {key: distance(build()) for key, build in NORMALISATIONS.items() if key != "bgr"}
     return NormalisationMeasured(name, baseline, distance(_same(rule)), others)
 
 
 def _with_probe(run: Run, extractor: AbstractExtractor, measured: NormalisationMeasured) -> NormalisationMeasured:
     """What was measured, with the frozen readings that tell what another rule gains, where something asks for it."""
     own, fold, wanted = rule_of(extractor), run.folds[0], measured.remembered
-    if own is None or not fold.inner or (measured.others and wanted is None):
+    asked = wanted if measured.others else measured.baseline
+    if own is None or not fold.inner or not asked:
         return measured
     fit, inner = spread(fold.fit, PROBED), spread(fold.inner, PROBED)
 
@@ -193,7 +197,11 @@ def _with_probe(run: Run, extractor: AbstractExtractor, measured: NormalisationM
 def _difference(
     above: NDArray[np.float64], below: NDArray[np.float64], groups: NDArray[np.int64], seed: int
 ) -> Interval:
-    """IoU of one reading minus that of another, of counts (N, C, 3), paired and resampled by group."""
+    """IoU of one reading minus that of another, of counts (N, C, 3), paired and resampled by group; without an interval
+    where there are too few of them.
+    """
+    if groups.max() + 1 < FEWEST:
+        return Interval(mean_iou(above) - mean_iou(below), math.nan, math.nan)
     both = np.zeros((int(groups.max()) + 1, 2, *above.shape[1:]))
     np.add.at(both, groups, np.stack([above, below], axis=1))
     return bootstrap(both, lambda part: mean_iou(part[:, 0]) - mean_iou(part[:, 1]), np.random.default_rng(seed))
@@ -273,14 +281,24 @@ def _reaching(
 ) -> Tensor:
     """What goes into a layer when the images are normalised by the second rule in the place of the first."""
     seen: list[Tensor] = []
+
+    def keep(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        seen.append(given[0])
+        raise _Reached
+
     hooks = [
         rules[0].register_forward_hook(lambda _, given, __: rules[1](given[0])),
-        layer.register_forward_pre_hook(lambda _, given: seen.append(given[0])),
+        layer.register_forward_pre_hook(keep),
     ]
-    _forward(extractor, probe)
+    with suppress(_Reached):  # what comes behind the first layer would cost most and tell nothing
+        _forward(extractor, probe)
     for hook in hooks:
         hook.remove()
     return seen[0]
+
+
+class _Reached(Exception):
+    """The layer that was asked for has been reached."""
 
 
 def _forward(extractor: AbstractExtractor, probe: Tensor) -> None:

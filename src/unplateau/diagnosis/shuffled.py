@@ -128,12 +128,11 @@ def exchange(pictures: Pictures, fold: Fold, seed: int) -> Exchange | None:
         return None
     pairs = same_masks(pictures, fit, report)
     few = spread(tuple(pairs), IMAGES)
-    few = (
-        (*few, *spread(tuple(each for each in fit if each not in pairs), IMAGES - len(few)))
-        if len(few) < IMAGES
-        else few
-    )
-    asked = tuple(pairs[each] for each in few if each in pairs) or spread(report, REPORT)
+    few = (*few, *spread(tuple(each for each in fit if each not in pairs), IMAGES - len(few)))
+    twins = tuple(pairs[each] for each in few if each in pairs)
+    # A mask may be there twice by chance: a few of these alone would tell nothing.
+    others = tuple(each for each in report if each not in twins)
+    asked = (*twins, *spread(others, max(0, (REPORT if not twins else REPORT // 2) - len(twins))))
     partner = {pairs[each]: each for each in few if each in pairs}
     items = [*few, *(each for each in asked if each not in partner)]
     order = np.random.default_rng(seed).permutation(len(items))

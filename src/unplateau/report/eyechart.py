@@ -121,7 +121,7 @@ def _short(name: str, width: int) -> str:
     return name if len(name) <= room else "…" + name[-room:]
 
 
-def _of(acuities: list[dict[str, Any]], family: str) -> dict[str, float]:
+def _of(acuities: list[dict[str, Any]], family: str) -> dict[str, Any]:
     return next(each["acuity"] for each in acuities if each["family"] == family)
 
 

@@ -13,16 +13,19 @@ from rich.text import Text
 from unplateau.files import write_bytes
 from unplateau.report.comparison import escaped, interval_said, table_lines
 
+SHOWN = (0, 1, 2, 6, 7, 8)
+"""Columns that a terminal has room for."""
+
 HEADS = ("place", "extractor", "predicted gain", "in place", "frozen IoU", "learnable", "ms", "gain per ms", "by cost")
 
 
 def ranking_table(content: dict[str, Any]) -> RenderableType:
     """What a person needs of a ranking at first sight."""
     table = Table(box=None, pad_edge=False)
-    for head in HEADS:
-        table.add_column(head, overflow="fold", no_wrap=head != "extractor")
+    for place in SHOWN:
+        table.add_column(HEADS[place], overflow="fold", no_wrap=HEADS[place] != "extractor")
     for row in _rows(content):
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(row[place]) for place in SHOWN))
     return Group(table, Text(""), Text(_demand(content)))
 
 

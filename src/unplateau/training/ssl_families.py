@@ -39,7 +39,7 @@ FAMILIES = ("textural", "geometric", "contextual")
 FAR, MOST_FAR = 8, 12
 """Side in pixels of a cell of the far grid, and the most cells a side: beyond that they grow."""
 
-WORDS, SHARPNESS, WORDS_KEPT = 24, 0.1, 0.98
+WORDS, SHARPNESS, WORDS_KEPT = 16, 0.1, 0.98
 """Kinds of cell that are told apart, the temperature of their likeness, and how slowly they move."""
 
 
@@ -61,7 +61,7 @@ class FamilyTerms(AbstractMethod):
     mixed levels; else from the levels alone.
     """
 
-    WHOLE, CROP = Look(scale=(0.6, 1.0), contrast=0.3, brightness=0.1, colour=0.05), Look(scale=(0.35, 0.8))
+    WHOLE, CROP = Look(scale=(1.0, 1.0), contrast=0.3, brightness=0.1, colour=0.05), Look(scale=(0.35, 0.8))
     MASKED, POINTS, TEMPERATURE = 0.2, 48, 0.2
 
     def __init__(self, student: AbstractExtractor) -> None:

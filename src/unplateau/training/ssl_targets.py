@@ -26,8 +26,8 @@ TEXTURAL = 6 + len(STRENGTHS) + 4
 GEOMETRIC = ORIENTATIONS * NEAR**2
 """Numbers that are guessed of each cell."""
 
-FAR_EDGES = (0.5, 1.5, 3.0, 6.0)
-"""Offsets in cells between which the bins of the contextual term lie, to either side: each twice the one before."""
+FAR_EDGES = (0.5, 1.5, 2.5, 4.5)
+"""Offsets in cells between which the bins of the contextual term lie, to either side: finer where it is near."""
 
 FAR_BINS = 2 * len(FAR_EDGES) + 1
 

@@ -120,7 +120,7 @@ def _proportions(worths: NDArray[np.float64]) -> NDArray[np.float64]:
 def normal(known: Interval, generator: np.random.Generator) -> Draws:
     """Draws of a number of which only mean and 90 % interval are known, as of a normal distribution."""
     half_width = (known.high - known.low) / 2
-    return known.mean + generator.standardnormal(RESAMPLES) * (half_width / 1.645 if half_width > 0 else 0.0)
+    return known.mean + generator.standard_normal(RESAMPLES) * (half_width / 1.645 if half_width > 0 else 0.0)
 
 
 def _rung_ious(pictures: Pictures, name: str, seed: int) -> tuple[float, Draws]:

@@ -1,9 +1,9 @@
 """The eye chart: what an extractor supplies of each family, read off planted scenes of graded difficulty.
 
 Each family has scenes that nothing but it decides, in four grades. A light decoder that adds no reach reads the
-characteristics; what it gets beyond colour, of what there is to get, is the acuity of that grade, and the mean over
-the grades that of the family. Twice: at rest, with the extractor frozen as it came, and taught, after the same short
-lesson on other such scenes for every extractor, since what will be trained supplies what it can learn.
+characteristics beside the colour; what these add to colour alone, of what there is to add, is the acuity of that grade,
+and the mean over the grades that of the family. Twice: at rest, with the extractor frozen as it came, and taught, after
+the same short lesson on other such scenes for every extractor, since what will be trained supplies what it can learn.
 
 Axes: N scenes, G grades, S seeds, R resamples.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from unplateau.data.sources import open_data
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
 from unplateau.measures.thresholds import iou
+from unplateau.model import pad_to
 from unplateau.scenes import scenes
 from unplateau.scenes.base import Difficulty
 from unplateau.types import Characteristics, Interval, Size
@@ -48,6 +49,9 @@ SEEDS = 2
 
 LESSON_SEED = 900
 """Added to the seed for scenes that only a lesson shows."""
+
+LESSON_GRADES = 2
+"""The easiest grades are taught: what is learnt there is read on all."""
 
 
 @dataclass(frozen=True)
@@ -181,9 +185,9 @@ def _lesson_scenes(size: int, seed: int, step: int, count: int) -> tuple[str, Te
     """The family, images and masks of one step of a lesson: families take turns, and grades within a family."""
     families = tuple(CHARTS)
     family = families[step % len(families)]
-    grade = CHARTS[family][step // len(families) % len(CHARTS[family])]
-    images, masks = _scenes(grade, size, seed + LESSON_SEED, 2 * SCENES)
-    first = step // (len(families) * len(CHARTS[family])) * count % len(images)
+    turn = step // len(families)
+    images, masks = _scenes(CHARTS[family][turn % LESSON_GRADES], size, seed + LESSON_SEED, 3 * SCENES)
+    first = turn // LESSON_GRADES * count % len(images)
     chosen = torch.arange(first, first + count) % len(images)
     return family, images[chosen], masks[chosen]
 
@@ -223,7 +227,8 @@ def _counts(
     for number in range(SEEDS):
         images, masks = _scenes(grade, size, seed + number)
         truth = _truth(masks, seed)
-        ours.append(probe(partial(features, extractor, images, folder / str(number)), truth, seed)[:, 0])
+        parts = partial(beside_colour, extractor, images, folder / str(number))
+        ours.append(probe(parts, truth, seed)[:, 0])
         colours.append(_colour_counts(grade, size, seed, number))
     return np.stack(ours), np.stack(colours)
 
@@ -242,11 +247,28 @@ def _colour_counts(grade: Grade, size: int, seed: int, number: int) -> NDArray[n
 def colour_parts(images: Tensor) -> Iterator[Part]:
     """The trivial answer's characteristics: the colour of a pixel, of its 5 x 5 surroundings, and their products."""
     for first in range(0, len(images), BATCH):
-        own = images[first : first + BATCH].float().div(255)
-        smooth = torch.nn.functional.avg_pool2d(own, 5, 1, padding=2, count_include_pad=False)
-        plain = torch.cat([own, smooth], dim=1)
-        rows, columns = torch.triu_indices(plain.shape[1], plain.shape[1])
-        yield Part(first, Characteristics((torch.cat([plain, plain[:, rows] * plain[:, columns]], dim=1),), (1,)), True)
+        yield Part(first, Characteristics((_colour(images[first : first + BATCH]),), (1,)), True)
+
+
+def beside_colour(extractor: AbstractExtractor, images: Tensor, folder: Path) -> Iterator[Part]:
+    """What an extractor gives, through the cache in `folder`, and beside it what colour gives.
+
+    Colour is in the image for any decoder to take: what counts is what an extractor adds to it.
+    """
+    stride = max(level.stride for level in extractor.gives)
+    for part in features(extractor, images, folder):
+        given = part.characteristics
+        colour = _colour(pad_to(images[part.first : part.first + len(part)].float(), stride))
+        yield replace(part, characteristics=Characteristics((*given.levels, colour), (*given.strides, 1)))
+
+
+def _colour(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W), 0..255, to (B, 27, H, W)."""
+    own = images.float().div(255)
+    smooth = torch.nn.functional.avg_pool2d(own, 5, 1, padding=2, count_include_pad=False)
+    plain = torch.cat([own, smooth], dim=1)
+    rows, columns = torch.triu_indices(plain.shape[1], plain.shape[1])
+    return torch.cat([plain, plain[:, rows] * plain[:, columns]], dim=1)
 
 
 def _pooled(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from unplateau.extractors.base import AbstractExtractor
 from unplateau.model import SegmentationModel
 from unplateau.training.devices import accelerator, native_bf16
 
-STEPS, SCENES_A_STEP = 120, 12
+STEPS, SCENES_A_STEP = 108, 8
 
 PEAK = 2e-3
 """Learning rate at the top of the one-cycle schedule."""

@@ -19,11 +19,10 @@ from unplateau.progress import Told
 from unplateau.report import load_diagnosis, write_ranking
 from unplateau.report.saved import Saved
 from unplateau.types import Interval, Pictures, Sample
-from unplateau.upgrade.cache import features
 from unplateau.upgrade.choice import Candidate, ranked
 from unplateau.upgrade.demand import FAMILIES, Demand, demand_of_shares, iou_draws, measured_demand, truth_of
 from unplateau.upgrade.demand import trivial_counts as counts_of_colour
-from unplateau.upgrade.eyechart import cost
+from unplateau.upgrade.eyechart import beside_colour, cost
 from unplateau.upgrade.probe import Truth, probe
 from unplateau.verbs.arguments import refuse_numbers, silent
 from unplateau.verbs.diagnose import DIAGNOSIS
@@ -125,7 +124,7 @@ def _candidate(
     each: Named, supply: dict[str, Interval], pictures: Pictures, truth: Truth, folder: Path, seed: int
 ) -> Candidate:
     own = folder / FEATURES / re.sub(r"[^\w.-]+", "-", each.name[-60:])
-    counts = probe(partial(features, each.extractor, pictures.images, own), truth, seed)
+    counts = probe(partial(beside_colour, each.extractor, pictures.images, own), truth, seed)
     # The same resamples for all: what is drawn for one is drawn for the others.
     reading, draws = iou_draws(counts, list(pictures.groups), np.random.default_rng(seed))
     return Candidate(each.name, supply, reading, draws, cost(each.extractor, pictures.size))
