@@ -8,13 +8,19 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+CAPTION = (
+    "To fetch: model.safetensors of that repository; 'pretrained:NAME' fetches it, or put it anywhere and say "
+    "timm/NAME@FILE. To place: the files of that repository in a folder, then say clip/FOLDER."
+)
+"""How weights are come by, for each word of their column."""
+
 COMMERCIAL = {True: "yes", False: "NO", None: "see its terms"}
 
 
 def extractors_table(rows: Sequence[dict[str, Any]]) -> Table:
     """A row an extractor; the time an image where it was measured."""
     measured = any(row["milliseconds"] is not None for row in rows)
-    table = Table(title=None, header_style="bold")
+    table = Table(caption=CAPTION, caption_justify="left", header_style="bold")
     for name in ("extractor", "pretraining", "parameters", "strides", "images", "licence", "commercial use", "weights"):
         table.add_column(name, justify="right" if name == "parameters" else "left", overflow="fold")
     if measured:
