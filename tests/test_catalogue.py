@@ -103,7 +103,7 @@ def test_the_list_needs_no_network(monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "vit_small_patch14_dinov2" in shown
     assert "timm/vit_small_patch14_dinov2.lvd142m" in shown.replace("\n", "")
-    assert re.search(r"cc-by-nc-4\.0 *│ *NO", shown)
+    assert re.search(r"cc-by-nc-4\.0 +NO", shown)
     assert "resnet18" not in shown
 
 

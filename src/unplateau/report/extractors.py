@@ -11,21 +11,26 @@ from rich.table import Table
 
 COMMERCIAL = {True: "yes", False: "NO", None: "?"}
 
-FETCHED = "to fetch: "
-"""How the place of weights begins that are not here; it is told in full under the table."""
+CAPTION = (
+    "use: whether the licence allows commercial use; ? = not stated, or its terms must be read. To fetch: "
+    "model.safetensors of that repository; 'pretrained:NAME' fetches it, or put it anywhere and say timm/NAME@FILE. To "
+    "place: the files of that repository in a folder, then say clip/FOLDER."
+)
+"""What the columns mean, and how weights are come by, for each word of their column."""
 
 
 def extractors_table(rows: Sequence[dict[str, Any]]) -> Table:
     """A row an extractor, in 80 columns; the time an image where it was measured."""
     measured = any(row["milliseconds"] is not None for row in rows)
-    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), caption=_notes(rows))
-    table.caption_justify = "left"
+    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), caption=CAPTION, caption_justify="left")
     table.add_column("extractor", no_wrap=True, overflow="fold")
-    table.add_column("weights", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
     for name in ("strides", "licence", "use"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     if measured:
         table.add_column("ms", justify="right")
+    # Last, for it is what a narrow terminal may cut: the dictionaries have it in full.
+    table.add_column("weights", no_wrap=True, overflow="ellipsis")
     kind = ""
     for row in rows:
         if row["kind"] != kind:
@@ -33,7 +38,7 @@ def extractors_table(rows: Sequence[dict[str, Any]]) -> Table:
             table.add_row(f"[bold]{escape(kind)}[/bold]")
         time = row["milliseconds"]
         own = [f"{time:.1f}" if time is not None else "-"] if measured else []
-        table.add_row(*map(escape, _cells(row)), *own)
+        table.add_row(*map(escape, _cells(row)), *own, escape(row["weights"]))
     return table
 
 
@@ -52,12 +57,3 @@ def _count(parameters: int) -> str:
     if parameters >= 1e5:
         return f"{parameters / 1e6:.1f} M"
     return f"{parameters / 1e3:.1f} k" if parameters else "-"
-
-
-def _notes(rows: Sequence[dict[str, Any]]) -> str:
-    """What the columns mean, and where weights come from that are not here."""
-    said = ["use: whether the licence allows commercial use; ? = it is not stated, or its terms must be read."]
-    if any(row["weights"].startswith(FETCHED) for row in rows):
-        said.append("Weights are fetched on first use; without a network place them yourself: 'timm/NAME@FILE'.")
-    said += [f"{row['name']}: {row['weights']}." for row in rows if not row["weights"].startswith((FETCHED, "none"))]
-    return escape("\n".join(said))
