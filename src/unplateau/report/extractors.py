@@ -23,10 +23,9 @@ def extractors_table(rows: Sequence[dict[str, Any]]) -> Table:
     """A row an extractor, in 80 columns; the time an image where it was measured."""
     measured = any(row["milliseconds"] is not None for row in rows)
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), caption=CAPTION, caption_justify="left")
-    table.add_column("extractor", no_wrap=True, overflow="fold")
-    table.add_column("size", justify="right", no_wrap=True)
-    for name in ("strides", "licence", "use"):
-        table.add_column(name, no_wrap=True)
+    for place, name in enumerate(("extractor", "size", "strides", "licence", "use")):
+        widest = max((len(_cells(row)[place]) for row in rows), default=0)
+        table.add_column(name, no_wrap=True, min_width=max(len(name), widest))
     if measured:
         table.add_column("ms", justify="right")
     # Last, for it is what a narrow terminal may cut: the dictionaries have it in full.
