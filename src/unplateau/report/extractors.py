@@ -12,6 +12,15 @@ from rich.table import Table
 COMMERCIAL = {True: "yes", False: "NO", None: "?"}
 
 CAPTION = (
+    "use: whether the licence allows commercial use; ? = not stated, or its terms must be read. 'pretrained:NAME' "
+    "fetches published weights; without a network it says which file to place, named then as timm/NAME@FILE. A "
+    "language-aligned model is a folder: clip/FOLDER."
+)
+"""What the columns mean, and how weights are come by; the rows of the Python verb name each repository."""
+
+COMMERCIAL = {True: "yes", False: "NO", None: "?"}
+
+CAPTION = (
     "use: whether the licence allows commercial use; ? = not stated, or its terms must be read. To fetch: "
     "model.safetensors of that repository; 'pretrained:NAME' fetches it, or put it anywhere and say timm/NAME@FILE. To "
     "place: the files of that repository in a folder, then say clip/FOLDER."
@@ -28,8 +37,6 @@ def extractors_table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_column(name, no_wrap=True, min_width=max(len(name), widest))
     if measured:
         table.add_column("ms", justify="right")
-    # Last, for it is what a narrow terminal may cut: the dictionaries have it in full.
-    table.add_column("weights", no_wrap=True, overflow="ellipsis")
     kind = ""
     for row in rows:
         if row["kind"] != kind:
@@ -37,7 +44,7 @@ def extractors_table(rows: Sequence[dict[str, Any]]) -> Table:
             table.add_row(f"[bold]{escape(kind)}[/bold]")
         time = row["milliseconds"]
         own = [f"{time:.1f}" if time is not None else "-"] if measured else []
-        table.add_row(*map(escape, _cells(row)), *own, escape(row["weights"]))
+        table.add_row(*map(escape, _cells(row)), *own)
     return table
 
 
