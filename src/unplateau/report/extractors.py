@@ -18,15 +18,6 @@ CAPTION = (
 )
 """What the columns mean, and how weights are come by; the rows of the Python verb name each repository."""
 
-COMMERCIAL = {True: "yes", False: "NO", None: "?"}
-
-CAPTION = (
-    "use: whether the licence allows commercial use; ? = not stated, or its terms must be read. To fetch: "
-    "model.safetensors of that repository; 'pretrained:NAME' fetches it, or put it anywhere and say timm/NAME@FILE. To "
-    "place: the files of that repository in a folder, then say clip/FOLDER."
-)
-"""What the columns mean, and how weights are come by, for each word of their column."""
-
 
 def extractors_table(rows: Sequence[dict[str, Any]]) -> Table:
     """A row an extractor, in 80 columns; the time an image where it was measured."""
@@ -34,7 +25,7 @@ def extractors_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), caption=CAPTION, caption_justify="left")
     for place, name in enumerate(("extractor", "size", "strides", "licence", "use")):
         widest = max((len(_cells(row)[place]) for row in rows), default=0)
-        table.add_column(name, no_wrap=True, min_width=max(len(name), widest))
+        table.add_column(name, no_wrap=True, min_width=0 if name == "licence" else max(len(name), widest))
     if measured:
         table.add_column("ms", justify="right")
     kind = ""
