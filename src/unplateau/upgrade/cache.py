@@ -78,7 +78,7 @@ def features(
     """What `extractor`, in eval mode, gives for images uint8 (N, 3, H, W), shard by shard and in order.
 
     Sides are padded up to the coarsest stride by repeating the border, as in the model. What is sound on disk is read;
-    the rest is computed, handed out, and written by a thread beside the extractor. Values are bfloat16 where the machine
+    the rest is computed, handed out, and written by a thread beside the extractor. Values are bfloat16 if the machine
     computes in it or float16 would overflow, else float16.
 
     Raises:
