@@ -19,17 +19,31 @@ import numpy as np
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis.data_scale import DataScaleCheck
 from unplateau.diagnosis.diagnose import RECIPE, fitting
-from unplateau.diagnosis.fits import by_name, run_fits
+from unplateau.diagnosis.fits import Fit, by_name, run_fits
 from unplateau.diagnosis.gains import over_seeds
 from unplateau.diagnosis.plan import CONTEXT, HALF_STEPS, Plan, RungPlan, less_name, make_fits
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.scaling import foretell
 from unplateau.diagnosis.views import object_diameter
 from unplateau.measures.intervals import interval
-from unplateau.types import Interval
+from unplateau.types import Fold, Interval, Pictures
 
 SHARES = (0.125, 0.25, 0.5)
 NEAR = 0.03
+
+
+def baseline_plan(shares: tuple[float, ...]) -> Plan:
+    """One rung, that sees everything, with all of the training groups and with each share of them."""
+    return Plan((RungPlan(CONTEXT, "semantic", "rung", np.inf, "unet"),), CONTEXT, shares)
+
+
+def baseline_fits(
+    pictures: Pictures, parts: tuple[Fold, ...], steps: int, seed: int, shares: tuple[float, ...] = ()
+) -> list[Fit]:
+    """The baseline on every fold, with all of the training groups and with each share of them."""
+    plan = baseline_plan(shares)
+    recipe = fitting(replace(RECIPE, steps=steps), object_diameter(pictures))
+    return [fit for fit in make_fits(plan, pictures, parts, recipe, seed) if fit.name != HALF_STEPS]
 
 
 def trained(folder: Path, positive: int, size: int, steps: int, folds: int, seed: int) -> Run:
@@ -37,14 +51,11 @@ def trained(folder: Path, positive: int, size: int, steps: int, folds: int, seed
     source = open_data(folder)
     pictures = read_pictures(source, positive=[positive], size=size, limit=600, seed=seed)
     parts = split(pictures, folds=folds, seed=seed)
-    diameter = object_diameter(pictures)
-    plan = Plan((RungPlan(CONTEXT, "semantic", "rung", np.inf, "unet"),), CONTEXT, SHARES)
-    recipe = fitting(replace(RECIPE, steps=steps), diameter)
-    fits = [fit for fit in make_fits(plan, pictures, parts, recipe, seed) if fit.name != HALF_STEPS]
+    fits = baseline_fits(pictures, parts, steps, seed, SHARES)
     with TemporaryDirectory() as cache:
         fitted = run_fits(fits, {"image": pictures}, Path(cache), lambda *_: None)
     outcomes = by_name(fits, fitted)
-    return Run(source, pictures, parts, diameter, plan, outcomes, seed)
+    return Run(source, pictures, parts, object_diameter(pictures), baseline_plan(SHARES), outcomes, seed)
 
 
 def foretold(run: Run) -> tuple[Interval, np.ndarray, list[float]]:

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from unplateau.data import open_data, read_pictures, split
 from unplateau.data.transforms import STANDARD, augment
 from unplateau.measures.scoring import score_images
-from unplateau.measures.thresholds import ScoreTable, best_threshold, counts_at, join, mean_iou
+from unplateau.measures.thresholds import ScoreTable, chosen_threshold, counts_at, join, mean_iou
 from unplateau.training.devices import keep_memory
 from unplateau.training.finetune import FineTuning
 from unplateau.training.halving import suited
@@ -147,7 +147,7 @@ def train_ours(pictures: Pictures, fold: Fold, recipe: Recipe, seed: int) -> flo
     """IoU on the report part, at the threshold that the inner part chooses, as `train` reports it."""
     model = build_pieces("resnet18", "unet", pictures.task.outputs, frozen=False, seed=seed)
     trained = finetune(model, pictures, fold, recipe, seed=seed)
-    threshold = best_threshold(score(trained.model, pictures, fold.inner)) if pictures.task.binary else math.nan
+    threshold = chosen_threshold(score(trained.model, pictures, fold.inner)) if pictures.task.binary else math.nan
     return mean_iou(counts_at(score(trained.model, pictures, fold.report), threshold))
 
 

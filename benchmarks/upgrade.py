@@ -2,11 +2,11 @@
 
     python -m benchmarks.upgrade ../shared/data ../shared/weights/squeezenet1_1_imagenet_features.safetensors
 
-The baseline is a network trained from scratch; the upgrade the same network fused with the checkpoint, which stays
-frozen; both under the same decoder and by the recipe of a diagnosis. People and cars are to gain, fire is forced
-against advice and is to gain nothing. With `--predict` each set is diagnosed first, with the checkpoint as the
-candidate, and the predicted gain stands beside the achieved one. Prints a Markdown table with 90 % intervals, paired.
-What an interrupted run finished is kept in `--out` and not trained again.
+The baseline is a network that pretrained on the set's own images (`--pretrain 0`: from scratch); the upgrade the same
+network fused with the checkpoint, which stays frozen; both under the same decoder and by the recipe of a diagnosis.
+People and cars are to gain, fire is forced against advice and is to gain nothing. With `--predict` each set is
+diagnosed first, with the checkpoint as the candidate, and the predicted gain stands beside the achieved one. Prints a
+Markdown table with 90 % intervals, paired. What an interrupted run finished is kept in `--out` and not trained again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def contested(case: Case, args: argparse.Namespace) -> tuple[Entry, Entry]:
     pictures = read_pictures(
         open_data(args.data / case.name), positive=[case.positive], size=args.size, limit=args.limit, seed=args.seed
     )
-    before = Pieces(args.baseline, args.decoder)
+    before = Pieces(schooled(case, args), args.decoder)
     after = built(RICHER, before, str(args.weights), alone=False)
     recipe = fitting(replace(RECIPE, steps=args.steps), object_diameter(pictures))
     contest = Contest(
@@ -62,13 +62,30 @@ def contested(case: Case, args: argparse.Namespace) -> tuple[Entry, Entry]:
     return baseline, upgrade
 
 
+def schooled(case: Case, args: argparse.Namespace) -> str:
+    """The baseline's extractor after pretraining on the images of the set, without their masks."""
+    if not args.pretrain:
+        return str(args.baseline)
+    folder = args.out / f"{case.name}-pretrained"
+    kept = api.pretrain(
+        args.data / case.name,
+        method="dense",
+        extractor=args.baseline,
+        out=folder,
+        steps=args.pretrain,
+        size=args.size,
+        seed=args.seed,
+    )
+    return str(kept["extractor"])
+
+
 def predicted(case: Case, args: argparse.Namespace) -> Interval | None:
     """What a diagnosis foretells of the checkpoint."""
     content = api.diagnose(
         args.data / case.name,
         positive=[case.positive],
         extractor=args.weights,
-        baseline=args.baseline,
+        baseline=schooled(case, args),
         out=args.out / f"{case.name}-diagnosis",
         size=args.size,
         steps=args.steps,
@@ -110,11 +127,12 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=[case.name for case in CASES])
     parser.add_argument("--baseline", default="unet")
     parser.add_argument("--decoder", default="linear")
-    parser.add_argument("--size", type=int, default=80)
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--folds", type=int, default=2)
+    parser.add_argument("--pretrain", type=int, default=200, help="steps of self-supervision of the baseline")
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--steps", type=int, default=230)
+    parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--limit", type=int, default=600)
+    parser.add_argument("--limit", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--predict", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-upgrade"))

@@ -231,6 +231,16 @@ def test_the_family_that_was_planted_has_the_largest_share(family):
     assert f"the {family} family decides most" in LadderCheck().judge(measured).claim
 
 
+def test_contours_that_show_some_of_a_texture_do_not_make_it_less_beside_the_context():
+    shown, hidden = (
+        LadderCheck().measure(made_run(planted(0.45, 0.72, contour, 0.72, 0.9), noise=0.01)).families
+        for contour in (0.58, 0.45)
+    )
+    for families in (shown, hidden):
+        assert families["textural"].mean == pytest.approx(0.6, abs=0.04)
+        assert families["semantic"].mean == pytest.approx(0.4, abs=0.04)
+
+
 def test_no_family_is_needed_where_each_alone_attains_all():
     measured = LadderCheck().measure(made_run(planted(0.9, 0.9, 0.9, 0.9, 0.9), noise=0.01))
     assert all(np.isnan(share.mean) for share in measured.families.values())

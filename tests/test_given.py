@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from conftest import write_pairs
 from unplateau import api
-from unplateau.diagnosis.trials import larger, make_trials, stronger
+from unplateau.diagnosis.trials import LONGER, SHORT, larger, make_trials, stronger
 from unplateau.errors import PieceError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
+from unplateau.types import Sample
 from unplateau.verbs import diagnose as diagnosing
 
 
@@ -130,3 +133,41 @@ def test_only_what_changes_something_is_tried():
     assert names == {"rebalance", "stronger-decoder", "larger-extractor", "more-context"}
     names = {trial.remedy for trial in make_trials("resnet18", "linear", math.inf, Recipe(), frozen=True)}
     assert names == {"rebalance", "stronger-decoder"}
+
+
+def test_twice_the_steps_of_a_short_run_are_trained_and_those_of_a_long_one_foretold():
+    short, long = (
+        {trial.remedy for trial in make_trials("unet", "linear", math.inf, Recipe(steps=steps), frozen=False)}
+        for steps in (SHORT // 2, SHORT)
+    )
+    assert short - long == {LONGER}
+
+
+@pytest.fixture(scope="module")
+def coarse(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Objects of six pixels, seen on a quarter of the grid, and the diagnosis of what was trained there."""
+    folder = tmp_path_factory.mktemp("coarse")
+    generator = np.random.default_rng(0)
+    samples = []
+    for number in range(24):
+        mask = np.zeros((128, 128), np.uint8)
+        for row, column in generator.integers(0, 122, (12, 2)):
+            mask[row : row + 6, column : column + 6] = 1
+        image = np.repeat((80 + 90 * mask + generator.normal(0, 8, mask.shape)).clip(0, 255)[..., None], 3, axis=2)
+        samples.append(Sample(f"{number:02d}", image.astype(np.uint8), mask, f"{number:02d}"))
+    api.train(samples, positive=[1], extractor="reach-9", out=folder / "model", size=32, steps=30)
+    return api.diagnose(samples, model=folder / "model", steps=4, thorough=True, out=folder / "out")
+
+
+def test_where_the_grid_costs_twice_the_grid_is_trained(coarse):
+    told = {each["name"]: each for each in coarse["considered"]}
+    assert "Trained once on twice the grid" in " ".join(told["finer-resolution"]["evidence"])
+    assert "Trained once for twice the steps" in " ".join(told["train-longer"]["evidence"])
+    assert told["finer-resolution"]["gain"]["mean"] > 0.05
+
+
+def test_at_native_size_there_is_no_finer_grid_to_train_on(trained, tmp_path):
+    data, _, _ = trained
+    api.train(data, positive=[1], extractor="reach-9", out=tmp_path / "model", size=48, steps=4)
+    said = api.diagnose(data, model=tmp_path / "model", steps=2, thorough=True, out=tmp_path / "out")
+    assert "finer-resolution" not in {each["name"] for each in said["considered"]}

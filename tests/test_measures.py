@@ -1,5 +1,7 @@
 """Measures: what they must equal, by brute force and by property."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from unplateau.measures.thresholds import (
     THRESHOLDS,
     average_precision,
     best_threshold,
+    chosen_threshold,
     coverage,
     iou,
     iou_by_threshold,
@@ -58,6 +61,34 @@ def test_best_threshold_is_not_beaten(scores, truth):
     curve = iou_by_threshold(table)[0]
     if np.isfinite(threshold):
         assert mean_iou(table.at(threshold)) == pytest.approx(curve.max())
+
+
+def groups_that_would_move_it_to(*wanted):
+    """One group of ten images for each: every pixel at or above that score is true, no other."""
+    generator = np.random.default_rng(0)
+    scores = generator.random((10 * len(wanted), 1, 16, 16))
+    truth = scores[:, 0] >= np.repeat(wanted, 10)[:, None, None]
+    return replace(score_images(scores, truth.astype(np.uint8)), groups=np.repeat(np.arange(len(wanted)), 10))
+
+
+def test_groups_that_agree_move_the_threshold_and_groups_that_do_not_leave_it():
+    assert chosen_threshold(groups_that_would_move_it_to(*[0.8] * 6)) == pytest.approx(0.8, abs=0.02)
+    assert chosen_threshold(groups_that_would_move_it_to(0.9, 0.3)) == 0.5
+
+
+def test_two_groups_move_it_less_than_as_many_images_that_are_each_their_own():
+    table = groups_that_would_move_it_to(0.65, 0.95)
+    alone = replace(table, groups=None)
+    assert abs(chosen_threshold(table) - 0.5) < abs(chosen_threshold(alone) - 0.5)
+
+
+@given(SCORES, TRUTH)
+@settings(max_examples=40, deadline=None)
+def test_the_chosen_threshold_lies_between_a_half_and_the_best_or_is_no_farther_from_a_half(scores, truth):
+    table = score_images(scores, truth)
+    best, chosen = best_threshold(table), chosen_threshold(table)
+    assert np.isnan(best) == np.isnan(chosen)
+    assert np.isnan(best) or abs(chosen - 0.5) <= abs(best - 0.5)
 
 
 def test_absent_class_is_nan_not_zero_or_one():

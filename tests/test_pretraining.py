@@ -28,8 +28,9 @@ from unplateau.training import ssl
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import save_extractor
 from unplateau.training.ssl import EXTRACTOR, SERIES, Schooling, kept_of, pretrain_extractor
+from unplateau.training.ssl_base import information_of, spread_of
 from unplateau.training.ssl_heads import PROTOTYPES
-from unplateau.training.ssl_methods import METHODS, RATES, build_method, information_of, spread_of
+from unplateau.training.ssl_methods import METHODS, RATES, build_method
 
 SMALL = Schooling(steps=6, batch=4, evaluations=3)
 
@@ -73,7 +74,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("extractor", ["unet-8", "mobilenetv3_small_100", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("extractor", ["unet-8", "mobilenetv3_small_100", "vit_tiny_patch16_224", "families"])
 def test_each_method_trains_each_kind_of_extractor(method, extractor):
     student = build_extractor(extractor)
     before = {name: each.clone() for name, each in student.named_parameters()}
@@ -90,7 +91,7 @@ def test_each_method_trains_each_kind_of_extractor(method, extractor):
     assert taught_by.kept.gives == student.gives
 
 
-@pytest.mark.parametrize("method", ["dense", "simmim"])
+@pytest.mark.parametrize("method", ["dense", "simmim", "families"])
 def test_a_method_with_a_fixed_aim_lowers_its_loss(method, tmp_path):
     series = taught(tmp_path, Schooling(method, steps=30, batch=8, evaluations=3))
     assert series[-1].loss < series[1].loss
@@ -344,7 +345,9 @@ def test_too_few_images_are_refused(tmp_path):
 # ---- end to end ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["unet-8", "reach-33", "colour", "squeezenet1_1-imagenet", "timm/resnet18:0,1,2"])
+@pytest.mark.parametrize(
+    "name", ["unet-8", "reach-33", "colour", "squeezenet1_1-imagenet", "timm/resnet18:0,1,2", "families"]
+)
 def test_a_saved_extractor_comes_back_as_it_was(name, tmp_path):
     torch.manual_seed(0)
     extractor = build_extractor(name).eval()

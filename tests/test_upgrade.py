@@ -157,12 +157,12 @@ def test_no_cell_sees_further_than_the_reach(name):
 
 def test_a_map_keeps_its_place_on_another_grid():
     """A ramp in a part of stride 14 is the same ramp on the common grid of 16."""
-    from unplateau.extractors.fused import _moved
+    from unplateau.extractors.fused import moved
 
     ramp = ((torch.arange(16) + 0.5) * 14).reshape(1, 1, 1, 16).expand(1, 1, 16, 16)
-    moved = _moved(ramp, 14, 16, (14, 14))
+    moved = moved(ramp, 14, 16, (14, 14))
     assert torch.allclose(moved[0, 0, 0, 1:-1], ((torch.arange(14) + 0.5) * 16)[1:-1], atol=1e-3)
-    assert torch.equal(_moved(ramp, 14, 28, (8, 8))[0, 0, 0], (torch.arange(8) + 0.5) * 28)
+    assert torch.equal(moved(ramp, 14, 28, (8, 8))[0, 0, 0], (torch.arange(8) + 0.5) * 28)
 
 
 def test_names_are_taken_apart_and_put_together():

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.truth.bases import BASES, DATA
-from benchmarks.truth.cases import FULL, QUICK, Case, make_case
+from benchmarks.truth.cases import FULL, QUICK, Case, case_name, make_case
 from benchmarks.truth.matrix import draw_matrix
 from benchmarks.truth.oracle import TABLE
 from benchmarks.truth.remedies import BY_CONSTRUCTION
@@ -70,9 +70,9 @@ def main() -> None:
     args = parser.parse_args()
     truth = json.loads(TABLE.read_text())
     chosen = [each for each in (FULL if args.full else QUICK) if available(each[0])]
-    known = [each for each in chosen if each[1] in BY_CONSTRUCTION or make_case(*each).name in truth]
+    known = [each for each in chosen if each[1] in BY_CONSTRUCTION or case_name(*each) in truth]
     if args.done:
-        known = [each for each in known if (RUNS / make_case(*each).name / "told.json").exists()]
+        known = [each for each in known if (RUNS / case_name(*each) / "told.json").exists()]
     print("| case | told | true | right | regret | gains inside | s |\n|---|---|---|---|---|---|---|")
     rows = [run(make_case(*each), truth) for each in known]
     fitted = [row for row, each in zip(rows, known, strict=True) if BASES[each[0]].fitted]

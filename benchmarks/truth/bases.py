@@ -29,6 +29,7 @@ TRAIN, VAL, TEST = 64, 48, 96
 class World:
     """Clean samples of one task, at most `SIDE` pixels on the long side; positive = 1."""
 
+    name: str
     train: tuple[Sample, ...]
     extra: tuple[Sample, ...]
     val: tuple[Sample, ...]
@@ -49,7 +50,7 @@ class Base:
 def planted(kind: str) -> World:
     """Scenes of one kind; each is its own group."""
     made = scenes(kind, 4 * TRAIN + VAL + TEST, size=(SIDE, SIDE), seed=77)
-    return World(*_cut(tuple(made), (TRAIN, 3 * TRAIN, VAL, TEST)))
+    return World(kind, *_cut(tuple(made), (TRAIN, 3 * TRAIN, VAL, TEST)))
 
 
 def real(name: str, positive: int) -> World:
@@ -69,7 +70,7 @@ def real(name: str, positive: int) -> World:
     order = rng.permutation(len(read[0]))
     quarter = max(8, len(order) // 4)
     train, extra = (tuple(read[0][i] for i in part) for part in (order[:quarter], order[quarter:]))
-    return World(train, extra, read[1], read[2])
+    return World(name, train, extra, read[1], read[2])
 
 
 def _cut(made: tuple[Sample, ...], sizes: tuple[int, ...]) -> list[tuple[Sample, ...]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.truth import plants
 from benchmarks.truth.bases import BASES, SIDE, World, world
+from benchmarks.truth.pretrained import of_another, of_the_task
 from unplateau.types import Sample
 
 Samples = Sequence[Sample]
@@ -46,11 +47,16 @@ class Case:
     @property
     def name(self) -> str:
         """A name for files and tables."""
-        return f"{self.base}-{self.plant}-{self.strength}"
+        return case_name(self.base, self.plant, self.strength)
 
 
 Plant = Callable[[World, Setup, int, np.random.Generator], tuple[Samples, Samples, Setup]]
 """Clean world, healthy setup, strength 0 or 1: what the user has."""
+
+
+def case_name(base: str, plant: str, strength: int) -> str:
+    """What a case is called, without making it."""
+    return f"{base}-{plant}-{strength}"
 
 
 def make_case(base: str, plant: str, strength: int) -> Case:
@@ -163,6 +169,20 @@ def _short_sighted(w: World, s: Setup, k: int, rng: np.random.Generator) -> tupl
     return w.train, w.val, replace(s, extractor=("reach-9", "reach-5")[k])
 
 
+def _normalisation(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    """Weights that learnt the very task, frozen, fed without their normalisation: as 0..1, as 0..255."""
+    return (
+        w.train,
+        w.val,
+        replace(s, extractor=f"{of_the_task(w.name)}~{('unit', 'bytes')[k]}", decoder="linear", frozen=True),
+    )
+
+
+def _other_family(w: World, s: Setup, k: int, rng: np.random.Generator) -> tuple[Samples, Samples, Setup]:
+    """Weights that learnt another family than the task demands, frozen."""
+    return w.train, w.val, replace(s, extractor=of_another(w.name, k), decoder="linear", frozen=True)
+
+
 PLANTS: dict[str, Plant] = {
     "healthy": _healthy,
     "shifted": _shifted,
@@ -183,6 +203,8 @@ PLANTS: dict[str, Plant] = {
     "weak-decoder": _decoder,
     "small-extractor": _small,
     "short-reach": _short_sighted,
+    "normalisation": _normalisation,
+    "other-family": _other_family,
 }
 
 QUICK = (

@@ -2,6 +2,7 @@
 
     python -m benchmarks.truth.oracle --quick     the cases of the quick set
     python -m benchmarks.truth.oracle             all of them
+    python -m benchmarks.truth.oracle --only geometry-normalisation-1
 
 Writes `oracle.json` beside this file, case by case; cases that are in it are not done again.
 """
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 from joblib import Parallel, delayed
 
 from benchmarks.truth.bases import world
-from benchmarks.truth.cases import FULL, QUICK, Case, make_case
+from benchmarks.truth.cases import FULL, QUICK, Case, case_name, make_case
 from benchmarks.truth.remedies import BY_CONSTRUCTION, Trial, as_is, trials
 from unplateau.data import open_data, read_pictures
 from unplateau.diagnosis.diagnose import RECIPE
@@ -138,13 +139,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--again", action="store_true", help="also the cases that the table has")
+    parser.add_argument("--only", nargs="+", help="names of the cases, such as geometry-normalisation-1")
     args = parser.parse_args()
     table = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     for base, plant, strength in QUICK if args.quick else FULL:
-        case = make_case(base, plant, strength)
-        if plant in BY_CONSTRUCTION or (case.name in table and not args.again):
+        known = case_name(base, plant, strength) in table and not args.again
+        if plant in BY_CONSTRUCTION or known or (args.only and case_name(base, plant, strength) not in args.only):
             continue
-        start = time.perf_counter()
+        case, start = make_case(base, plant, strength), time.perf_counter()
         table[case.name] = {"setup": asdict(case.setup), **truth_of(case)}
         write_json(TABLE, dict(sorted(table.items())))
         means = {name: f"{np.mean(gain):+.3f}" for name, gain in table[case.name]["gains"].items()}

@@ -6,13 +6,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from benchmarks.truth.bases import DATA, world
+from benchmarks.truth.bases import world
 from benchmarks.truth.cases import Case, Setup, make_case, planted_train
+from benchmarks.truth.pretrained import IMAGENET, of_the_task
 from unplateau.diagnosis.trials import larger, stronger
+from unplateau.extractors.normalise import without_rule
 from unplateau.types import Sample
-
-CANDIDATE = DATA.parent / "weights" / "squeezenet1_1_imagenet_features.safetensors"
-"""The extractor trained elsewhere that the diagnosis of a real photograph may be given."""
 
 LABEL_PLANTS = ("shifted", "misnumbered", "omitted", "jittered", "swapped")
 
@@ -86,13 +85,22 @@ def _finer(setup: Setup) -> Setup:
     return replace(setup, size=min(native, 2 * setup.size))
 
 
+def candidate(case: Case) -> str | None:
+    """The extractor trained elsewhere that the diagnosis of a case is given; None where it is given none."""
+    if case.plant == "other-family":
+        return of_the_task(case.base)
+    return str(IMAGENET) if case.base == "human" and IMAGENET.exists() else None
+
+
 def _richer(case: Case) -> Trial | None:
-    if case.base != "human" or not CANDIDATE.exists():
+    given = candidate(case)
+    if given is None:
         return None
-    return Trial(case.train, case.val, replace(case.setup, extractor=str(CANDIDATE), decoder="conv", frozen=True))
+    return Trial(case.train, case.val, replace(case.setup, extractor=given, decoder="conv", frozen=True))
 
 
 REMEDIES: dict[str, Remedy] = {
+    "fix-normalisation": _setup(lambda setup: replace(setup, extractor=without_rule(setup.extractor)[0])),
     "fix-shift": _clean_if("shifted"),
     "fix-class-index": _clean_if("misnumbered"),
     "fix-pairing": _clean_if("swapped"),

@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.truth.cases import Case
 from benchmarks.truth.oracle import recipe
-from benchmarks.truth.remedies import BY_CONSTRUCTION, CANDIDATE
+from benchmarks.truth.remedies import BY_CONSTRUCTION, candidate
 from unplateau import api
 from unplateau.data import open_data, read_pictures
 from unplateau.errors import DataError
@@ -75,8 +75,7 @@ def _diagnosed(case: Case, folder: Path) -> Told:
         first = "fix-encoding" if "between two others" in str(error) else NOTHING
         return Told(case.name, first, {}, (first,), {}, None, time.perf_counter() - start, 0.0)
     middle = time.perf_counter()
-    candidate = str(CANDIDATE) if case.base == "human" and CANDIDATE.exists() else None
-    said = api.diagnose(data, positive=[1], model=model, extractor=candidate, steps=STEPS, out=out)
+    said = api.diagnose(data, positive=[1], model=model, extractor=candidate(case), steps=STEPS, out=out)
     gains = {each["name"]: tuple(each["gain"][end] for end in ("mean", "low", "high")) for each in said["considered"]}
     listed = tuple(each["name"] for each in said["remedies"])
     shutil.rmtree(out / "fits", ignore_errors=True)

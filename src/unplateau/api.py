@@ -2,6 +2,8 @@
 
 from unplateau.verbs.answer import calibrate, predict
 from unplateau.verbs.diagnose import DIAGNOSIS, REPORT, curve, diagnose, report
+from unplateau.verbs.distil import distil
+from unplateau.verbs.extractors import extractors
 from unplateau.verbs.eyechart import CHART_PAGE, eyechart
 from unplateau.verbs.pretrain import pretrain
 from unplateau.verbs.rank import RANK_PAGE, rank
@@ -19,6 +21,8 @@ __all__ = [
     "compare",
     "curve",
     "diagnose",
+    "distil",
+    "extractors",
     "eyechart",
     "loaded",
     "predict",

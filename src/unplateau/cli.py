@@ -11,15 +11,30 @@ from unplateau.commands.answering import calibrate, demo, predict
 from unplateau.commands.choosing import eyechart, rank
 from unplateau.commands.diagnosing import curve, diagnose, report
 from unplateau.commands.training import compare, pretrain, train
-from unplateau.commands.upgrading import upgrade
+from unplateau.commands.upgrading import distil, extractors, upgrade
 from unplateau.errors import UnplateauError
 from unplateau.files import why
 
-COMMANDS = (diagnose, curve, train, compare, pretrain, eyechart, rank, upgrade, calibrate, predict, report, demo)
+COMMANDS = (
+    diagnose,
+    curve,
+    train,
+    compare,
+    pretrain,
+    upgrade,
+    extractors,
+    eyechart,
+    rank,
+    distil,
+    calibrate,
+    predict,
+    report,
+    demo,
+)
 """In the order in which the help lists them."""
 
-LISTED = "--recipes"
-"""The option that takes as many values as follow it."""
+LISTED = ("--recipes", "--teachers")
+"""The options that take as many values as follow them."""
 
 AGAIN = "What is finished is kept: run the same command again to go on from there."
 INTERRUPTED = 128 + signal.SIGINT
@@ -62,12 +77,12 @@ def main(argv: list[str] | None = None) -> int:
 def _one_each(argv: list[str]) -> list[str]:
     """The arguments with "--recipes a b" as "--recipes a --recipes b", which is what the parser can read."""
     spread: list[str] = []
-    listing = False
+    listing = ""
     for each in argv:
         if each.startswith("-"):
-            listing = each == LISTED
-        elif listing and spread[-1] != LISTED:
-            spread.append(LISTED)
+            listing = each if each in LISTED else ""
+        elif listing and spread[-1] != listing:
+            spread.append(listing)
         spread.append(each)
     return spread
 

@@ -21,7 +21,7 @@ class SegmentationModel(nn.Module):
     repeating the border and the answer is cropped back.
 
     Raises:
-        PieceError: the decoder reads other levels than the extractor gives.
+        PieceError: the decoder reads other levels than the extractor gives, or words that mean nothing to it.
     """
 
     def __init__(self, extractor: AbstractExtractor, decoder: AbstractDecoder) -> None:
@@ -32,6 +32,8 @@ class SegmentationModel(nn.Module):
                 f"and {type(extractor).__name__} gives {_said(extractor.gives)}. "
                 "Build it with reads=extractor.gives."
             )
+        if decoder.words:
+            decoder.hear(extractor.embed(decoder.words))
         self.extractor = extractor
         self.decoder = decoder
 

@@ -24,7 +24,11 @@ RECIPE_HELP = (
 RECIPES_HELP = "Two or more recipes, each a file or words as for train, or 'baseline'; the first is the reference."
 LOSSES = "also focal, tversky, focal-tversky, lovasz, boundary."
 PieceOf = Annotated[
-    str, typer.Option(help="'unet', 'reach-33', any timm name, a checkpoint file, or 'fused(unet + FILE)' of these.")
+    str,
+    typer.Option(
+        help="'unet', 'reach-33', any timm name, a checkpoint file, 'clip/FOLDER', or 'context(reach-33)' and "
+        "'fused(unet + FILE)' of these; see the command extractors."
+    ),
 ]
 
 

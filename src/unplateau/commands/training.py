@@ -31,7 +31,9 @@ def train(
     task: Annotated[str, typer.Option(help="'mask', 'multi-label', 'label' or 'boxes'.")] = "mask",
     positive: Positive = "",
     extractor: PieceOf = "unet",
-    decoder: Annotated[str, typer.Option(help="For masks 'linear', 'conv', 'unet' or 'fpn'.")] = "",
+    decoder: Annotated[
+        str, typer.Option(help="For masks 'linear', 'conv', 'unet', 'fpn', 'queries(NAME, NAME)'.")
+    ] = "",
     out: Out = Path("runs/model"),
     frozen: Annotated[bool, typer.Option(help="Train the decoder only.")] = False,
     size: Size = 128,
@@ -123,7 +125,7 @@ def compare(
 
 def pretrain(
     images: Annotated[Path, typer.Argument(help="Folder of images, or one with images/; masks are not looked at.")],
-    method: Annotated[str, typer.Option(help="'dense', 'dino' or 'simmim'.")] = "dense",
+    method: Annotated[str, typer.Option(help="'families', 'dense', 'dino' or 'simmim'.")] = "dense",
     extractor: PieceOf = "unet",
     out: Out = Path("runs/pretrained"),
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 400,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from unplateau.commands.options import Data, Out, show
+from unplateau.commands.options import Data, Out, PieceOf, Seed, Size, show
 from unplateau.progress import Bar
 
 
@@ -43,3 +43,59 @@ def upgrade(
             told=told,
         )
     show(upgrade_table(content), "Page", out / api.PAGE)
+
+
+def distil(
+    images: Annotated[Path, typer.Argument(help="Folder of images, or one with images/; masks are not looked at.")],
+    teachers: Annotated[
+        list[str], typer.Option(help="Files of weights, 'pretrained:NAME', or folders that train wrote.")
+    ],
+    student: PieceOf = "unet",
+    out: Out = Path("runs/distilled"),
+    diagnosis: Annotated[
+        Path | None, typer.Option("--from", help="diagnosis.json: what the task demands, to weigh the teachers by.")
+    ] = None,
+    eyechart: Annotated[
+        Path | None, typer.Option(help="eyechart.json of the teachers: what they supply, to weigh them by.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 400,
+    size: Size = 128,
+    seed: Seed = 0,
+) -> None:
+    """Let several extractors teach a smaller one; go on where an interrupted run stopped."""
+    from unplateau import api
+
+    with Bar(Console(stderr=True)) as told:
+        kept = api.distil(
+            images,
+            teachers=teachers,
+            student=student,
+            out=out,
+            diagnosis=diagnosis,
+            eyechart=eyechart,
+            steps=steps,
+            size=size,
+            seed=seed,
+            told=told,
+        )
+    for each in kept["teachers"]:
+        typer.echo(f"{each['name']}: {each['explained']:.0%} of its variance explained, weight {each['weight']:.2f}.")
+    typer.echo(f"Kept: step {kept['kept_step']} of {steps}.")
+    typer.echo(f"Extractor: {kept['extractor']}")
+
+
+def extractors(
+    kind: Annotated[str, typer.Option(help="Of pretraining, such as 'self-supervised'; all by default.")] = "",
+    commercial: Annotated[bool, typer.Option(help="Only those known to allow commercial use.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="List the files of weights in this folder instead.")] = None,
+    measure: Annotated[bool, typer.Option(help="Build each and measure its time an image.")] = False,
+    size: Size = 128,
+) -> None:
+    """List extractors by pretraining and size; their strides, parameters, licences, and what must be fetched."""
+    from unplateau import api
+    from unplateau.report import extractors_table
+
+    console = Console()
+    console.print(
+        extractors_table(api.extractors(kind=kind, commercial=commercial, folder=folder, measure=measure, size=size))
+    )

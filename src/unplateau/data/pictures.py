@@ -76,6 +76,19 @@ def read_pictures(
     return _with_leaks(pictures)
 
 
+def read_again(source: AbstractSource, pictures: Pictures, *, size: int) -> Pictures:
+    """The same images and masks, in the same order, on a grid whose long side is `size` pixels.
+
+    Raises:
+        DataError: a file that can no longer be read.
+    """
+    kept = [source.names.index(name) for name in pictures.names]
+    natives = in_parallel(source.size, kept)
+    read = _read(source, kept, natives, working_grid(natives, size))
+    masks = torch.from_numpy(task_table(pictures.task)[read.masks])
+    return replace(pictures, images=torch.from_numpy(read.images), masks=masks)
+
+
 def read_targets(source: AbstractSource, truth: AbstractTruth, *, size: int = 128) -> Pictures:
     """The images of `source` at their working size, with what is true of each: a task of another kind than a mask.
 

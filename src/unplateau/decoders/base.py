@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from torch import nn
+from torch import Tensor, nn
 
 from unplateau.types import Candidates, Characteristics, Level, Prediction, Size
 
@@ -20,6 +20,12 @@ class AbstractDecoder(nn.Module, ABC):
 
     outputs: int
     """Logits a pixel, image or box: 1 when binary, else one a class."""
+
+    words: tuple[str, ...] = ()
+    """Words whose meaning it reads cells by, as the extractor says it; none for most."""
+
+    def hear(self, meant: Tensor) -> None:
+        """Take what `words` mean to the extractor: (Q, C), each of length 1. Nothing where there are none."""
 
     @abstractmethod
     def forward(self, characteristics: Characteristics, size: Size) -> Prediction | Candidates:

@@ -9,6 +9,7 @@ from unplateau.decoders.boxes import boxes
 from unplateau.decoders.conv import conv
 from unplateau.decoders.label import label
 from unplateau.decoders.linear import linear
+from unplateau.decoders.queries import is_queries, queries
 from unplateau.decoders.smp import fpn, unet
 from unplateau.errors import PieceError, nearest
 from unplateau.types import Level
@@ -35,20 +36,21 @@ BY_KIND = {"mask": DECODERS, "multi-label": DECODERS, "label": LABELS, "boxes": 
 
 
 def build_decoder(name: str, reads: tuple[Level, ...], outputs: int, kind: str = "mask") -> AbstractDecoder:
-    """The decoder `name` of `BY_KIND[kind]` for an extractor that gives `reads`.
+    """The decoder `name` of `BY_KIND[kind]` for an extractor that gives `reads`, or "queries(NAME, NAME)" for masks.
 
     Raises:
         PieceError: no such name, no levels, no outputs, or levels that this decoder cannot read.
     """
     known = BY_KIND[kind]
-    if name not in known:
+    spelled = known is DECODERS and is_queries(name)
+    if name not in known and not spelled:
         what = "A decoder" if known is DECODERS else f"A decoder for the task {kind!r}"
         raise PieceError(f"{what} must be one of {', '.join(known)}; got {name!r}: {nearest(name, known)}")
     if not reads:
         raise PieceError("`reads` must name at least one level; got none. Build it with reads=extractor.gives.")
     if outputs < 1:
         raise PieceError(f"`outputs` must be at least 1; got {outputs}. Take task.outputs.")
-    return known[name](reads, outputs)
+    return queries(name, reads, outputs) if spelled else known[name](reads, outputs)
 
 
 def first_decoder(kind: str) -> str:

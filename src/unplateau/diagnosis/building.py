@@ -9,8 +9,9 @@ from typing import Any
 from unplateau.diagnosis.comparison import BETTER, UNTOLD, WORSE, Comparison, Contest, Pieces, data_facts, method
 from unplateau.diagnosis.trials import larger, stronger
 from unplateau.errors import UnplateauError, nearest
+from unplateau.extractors.catalogue import brings_weights
+from unplateau.extractors.context import context_name
 from unplateau.extractors.fused import FROZEN, PRETRAINED, TRAINABLE, fused_name, is_fused
-from unplateau.extractors.tensors import SUFFIXES
 from unplateau.types import Interval, Pictures
 
 RICHER, CONTEXT, LARGER, STRONGER = "richer-pretraining", "more-context", "larger-extractor", "stronger-decoder"
@@ -25,6 +26,8 @@ NOT_OF_PIECES = {
     "more-data": "gather and label more groups like those it has",
     "relabel": "put right the masks that the finding 'labels' names",
     "finer-resolution": "diagnose and train at twice the `size`",
+    "fix-training": "train with the part put right that the finding 'one-batch overfit' names",
+    "fix-normalisation": "name the extractor with the rule after it that the finding 'normalisation' names",
 }
 """What to do about the others."""
 
@@ -54,7 +57,7 @@ def built(remedy: str, baseline: Pieces, candidate: str | None, *, alone: bool) 
     if remedy == RICHER:
         return _richer(baseline, candidate, alone=alone)
     if remedy == CONTEXT:
-        return _changed(baseline, "unet", baseline.decoder)
+        return _wider(baseline)
     if remedy == STRONGER:
         return _changed(baseline, *stronger(baseline.extractor, baseline.decoder))
     size = larger(baseline.extractor)
@@ -91,8 +94,15 @@ def _richer(baseline: Pieces, candidate: str | None, *, alone: bool) -> Pieces:
         )
     if alone:
         return Pieces(candidate, baseline.decoder, frozen=True, pretrained=True)
-    own, other = _as_it_was(baseline), candidate if _brings_weights(candidate) else f"{PRETRAINED}{candidate}"
+    own, other = _as_it_was(baseline), candidate if brings_weights(candidate) else f"{PRETRAINED}{candidate}"
     return Pieces(fused_name(own, other), baseline.decoder)
+
+
+def _wider(baseline: Pieces) -> Pieces:
+    """What sees the whole image: a network in the baseline's place, or around it where it brings weights to keep."""
+    if is_fused(baseline.extractor) or brings_weights(baseline.extractor):
+        return Pieces(context_name(_as_it_was(baseline)), baseline.decoder)
+    return _changed(baseline, "unet", baseline.decoder)
 
 
 def _as_it_was(baseline: Pieces) -> str:
@@ -101,12 +111,7 @@ def _as_it_was(baseline: Pieces) -> str:
         return baseline.extractor
     if baseline.frozen:
         return f"{FROZEN}{baseline.extractor}"
-    return f"{TRAINABLE}{baseline.extractor}" if _brings_weights(baseline.extractor) else baseline.extractor
-
-
-def _brings_weights(extractor: str) -> bool:
-    """Whether a name holds its weights already: a file, or a network with one."""
-    return extractor.endswith(SUFFIXES) or "@" in extractor
+    return f"{TRAINABLE}{baseline.extractor}" if brings_weights(baseline.extractor) else baseline.extractor
 
 
 def _changed(baseline: Pieces, extractor: str, decoder: str) -> Pieces:

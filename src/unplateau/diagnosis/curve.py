@@ -11,6 +11,7 @@ from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.plan import HALF_STEPS
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.scaling import foretell
+from unplateau.diagnosis.trials import LONGER
 from unplateau.measures.curves import ADVICE, STILL, CurveType, read_curve
 from unplateau.measures.intervals import interval
 from unplateau.types import Finding, Interval, Verdict
@@ -46,7 +47,8 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
         new model.
 
     When it misleads: a schedule that lowers the learning rate makes the curve rise and settle at its end whatever the
-        task; so the gain comes from whole runs of two lengths, not from the slope of one.
+        task; so the gain comes from whole runs of two lengths, not from the slope of one. A short run of a model in
+        question tells little of a longer one: there the second length is twice the steps.
 
     What to do next: train longer only if the gain's interval lies above zero.
 
@@ -98,6 +100,9 @@ def _numbers(measured: CurveMeasured) -> dict[str, Any]:
 
 
 def _twice_gain(run: Run) -> Interval:
+    twice = next((trial.name for trial in run.plan.trials if trial.remedy == LONGER), None)
+    if twice in run.outcomes:
+        return run.resampler.difference(run.sums(twice), run.sums(run.plan.baseline))
     full, half = run.sums(run.plan.baseline), run.sums(HALF_STEPS)
     draws = np.stack([run.resampler.draws(half), run.resampler.draws(full)], axis=1)
     means = np.array([run.resampler.mean(half), run.resampler.mean(full)])

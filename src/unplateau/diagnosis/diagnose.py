@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from unplateau.data.pictures import read_again
 from unplateau.data.sources import AbstractSource
 from unplateau.data.splits import refuse_no_inner, split
 from unplateau.data.transforms import Augmentation
@@ -24,12 +25,16 @@ from unplateau.diagnosis.labels import LabelsCheck
 from unplateau.diagnosis.ladder import PRIOR, LadderCheck, LadderMeasured
 from unplateau.diagnosis.leaks import LeaksCheck
 from unplateau.diagnosis.metric import MetricCheck
+from unplateau.diagnosis.normalisation import NormalisationCheck
 from unplateau.diagnosis.operating_point import OperatingMeasured, OperatingPointCheck
+from unplateau.diagnosis.overfit import STEPS, OverfitCheck, again, fits_by_heart, learnt, one_batch
 from unplateau.diagnosis.plan import make_fits, make_given_fits, make_plan, own_names, stages, with_given
 from unplateau.diagnosis.prior import position_scores
-from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured
+from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured, grid_costs
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.settling import settled
+from unplateau.diagnosis.shuffled import SHUFFLED, ShuffledCheck, shuffled_fit
+from unplateau.diagnosis.trials import on_twice_the_grid
 from unplateau.diagnosis.views import contours, object_diameter
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.progress import Told
@@ -69,6 +74,9 @@ CHECKS = {
     "metric": MetricCheck,
     "domain": DomainCheck,
     "diversity": DiversityCheck,
+    "one-batch overfit": OverfitCheck,
+    "shuffled labels": ShuffledCheck,
+    "normalisation": NormalisationCheck,
 }
 
 
@@ -129,10 +137,13 @@ def train_given(source: AbstractSource, pictures: Pictures, order: Order, given:
     diameter, decoder = object_diameter(pictures), given.saved.decoder
     bare = make_plan(diameter, pictures.size, baseline="unet", candidate=order.candidate, untrained=order.untrained)
     plan = with_given(bare, given.made, decoder)
-    fits = make_given_fits(plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
     outcomes = {plan.baseline: tuple(answered(given, pictures, fold) for fold in parts)}
     reported = given.saved.reported
     run = Run(source, pictures, parts, diameter, plan, outcomes, order.seed, reported, recipe=given.recipe)
+    if grid_costs(run):
+        finer = on_twice_the_grid(given.made.extractor, decoder, given.recipe)
+        run = replace(run, plan=replace(plan, trials=(*plan.trials, finer)), _sums={})
+    fits = make_given_fits(run.plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
     again = make_fits(plan, pictures, parts, given.recipe, given.made.seed)
     return _in_stages(run, fits, [fit for fit in again if fit.name == plan.baseline], order)
 
@@ -147,7 +158,9 @@ def _in_stages(run: Run, fits: list[Fit], own: list[Fit], order: Order) -> tuple
     first, *later = stages(run.plan, fits)
     prior = tuple(position_scores(run.pictures, fold) for fold in run.folds)
     run = _trained(replace(run, outcomes={PRIOR: prior, **run.outcomes}), first, _told_on(order, 0, len(fits)))
-    faults, done = find_faults(run), len(first)
+    done = len(first)
+    run = _controlled(run, own[0], replace(order, told=lambda *_: order.told(done, len(fits), "a control")))
+    faults = find_faults(run, own[0])
     run = try_repairs(run, faults, own, order.cache, lambda *_: order.told(done, len(fits), "a repair"))
     for stage in later:
         if not order.thorough and settled(run, faults):
@@ -157,6 +170,24 @@ def _in_stages(run: Run, fits: list[Fit], own: list[Fit], order: Order) -> tuple
     return run, faults
 
 
+def _controlled(run: Run, own: Fit, order: Order) -> Run:
+    """The run with its controls. One batch is trained where the model in question has learnt nothing, and what tells
+    which part of its training is broken where that batch is not fitted; both, and exchanged masks, where all is wanted.
+    A training shorter than that of one batch has not failed, it has hardly begun.
+    """
+    if own.recipe.steps < STEPS:
+        return run
+    batch = one_batch(own, run.pictures) if order.thorough or not learnt(run) else None
+    if batch is not None:
+        run = _trained(run, [batch], order)
+        run = run if fits_by_heart(run) else _trained(run, again(batch), order)
+    made = shuffled_fit(own, run.pictures, run.seed) if order.thorough else None
+    if made is None:
+        return run
+    outcome = run_fits([made[0]], {SHUFFLED: made[1]}, order.cache, order.told)
+    return replace(run, outcomes={**run.outcomes, SHUFFLED: tuple(outcome)}, _sums={})
+
+
 def _told_on(order: Order, before: int, total: int) -> Order:
     """The order, telling of the trainings of one stage as a part of all."""
     return replace(order, told=lambda done, _, name: order.told(before + done, total, name))
@@ -164,7 +195,7 @@ def _told_on(order: Order, before: int, total: int) -> Order:
 
 def _trained(run: Run, fits: list[Fit], order: Order) -> Run:
     """The run with the outcomes of some fits."""
-    outcomes = by_name(fits, run_fits(fits, _views(fits, run.pictures), order.cache, order.told))
+    outcomes = by_name(fits, run_fits(fits, _views(fits, run), order.cache, order.told))
     imposed = run.outcomes[run.plan.baseline][0].imposed if run.plan.baseline in run.outcomes else None
     for name in set(own_names(run.plan)) & set(outcomes):
         outcomes[name] = tuple(replace(each, fixed=imposed) for each in outcomes[name])
@@ -212,8 +243,10 @@ def folds_said(folds: tuple[Fold, ...], pictures: Pictures) -> str:
     )
 
 
-def _views(fits: list[Fit], pictures: Pictures) -> Views:
-    views = {"image": pictures}
-    if any(fit.view == "contour" for fit in fits):
-        views["contour"] = contours(pictures)
+def _views(fits: list[Fit], run: Run) -> Views:
+    views, wanted = {"image": run.pictures}, {fit.view for fit in fits}
+    if "contour" in wanted:
+        views["contour"] = contours(run.pictures)
+    if "finer" in wanted:
+        views["finer"] = read_again(run.source, run.pictures, size=2 * max(run.pictures.size))
     return views

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unplateau.diagnosis import alignment, class_index, labels
+from unplateau.diagnosis import alignment, class_index, labels, overfit
 from unplateau.diagnosis.alignment import AlignmentCheck, AlignmentMeasured
 from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.class_index import ClassIndexCheck, ClassIndexMeasured
@@ -21,7 +22,10 @@ from unplateau.diagnosis.fits import Fit, Fitted, run_fits
 from unplateau.diagnosis.labels import LabelsCheck, LabelsMeasured
 from unplateau.diagnosis.leaks import LeaksCheck, LeaksMeasured
 from unplateau.diagnosis.metric import MetricCheck, MetricMeasured
+from unplateau.diagnosis.normalisation import NormalisationCheck, NormalisationMeasured, respelled
+from unplateau.diagnosis.overfit import OverfitCheck, OverfitMeasured
 from unplateau.diagnosis.run import Run, Sums, decided
+from unplateau.diagnosis.shuffled import ShuffledCheck
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS, ScoreTable, counts_at, mean_iou
 from unplateau.progress import Told
@@ -37,9 +41,9 @@ MANY, WORTH = 0.05, 0.01
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that surely is wrong. `repaired` is what to train on to see what it costs; None where no training can
-    tell, and then `gain` says by how much the number is off. `partly` where the repair leaves out what is doubtful:
-    then the old number is what was counted with it.
+    """Something that surely is wrong. `repaired` is what to train on to see what it costs, `instead` how to train where
+    that is what is wrong; None where no training can tell, and then `gain` says by how much the number is off. `partly`
+    where the repair leaves out what is doubtful: then the old number is what was counted with it.
     """
 
     remedy: str
@@ -48,6 +52,12 @@ class Fault:
     repaired: Pictures | None = None
     gain: Interval | None = None
     partly: bool = False
+    instead: Fit | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether a training tells what putting it right adds."""
+        return self.repaired is not None or self.instead is not None
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,11 @@ class Faults:
     faults: tuple[Fault, ...]
 
 
-def find_faults(run: Run) -> Faults:
-    """Ask every question about the data and the number; none of them trains."""
+def find_faults(run: Run, own: Fit | None = None) -> Faults:
+    """Ask every question about the data, the number and the training; none of them trains.
+
+    `own` is a training of the model in question; None where it is not at hand, so that none can be put right.
+    """
     asked = [
         _asked(run, AlignmentCheck(), _shifted),
         _asked(run, ClassIndexCheck(), _misnumbered),
@@ -68,8 +81,12 @@ def find_faults(run: Run) -> Faults:
         _asked(run, MetricCheck(), misreported),
         _asked(run, DomainCheck(), _from_elsewhere),
         _asked(run, DiversityCheck(), _none),
+        _asked(run, OverfitCheck(), partial(_untrainable, own)),
+        _asked(run, ShuffledCheck(), _none),
+        _asked(run, NormalisationCheck(), partial(_misread, own)),
     ]
-    findings, repeated = tuple(finding for finding, _ in asked), asked[-1][0].verdict is Verdict.CONCERN
+    findings = tuple(finding for finding, _ in asked)
+    repeated = any(each.check == "diversity" and each.verdict is Verdict.CONCERN for each in findings)
     # Many images of few scenes differ from any others: that is a lack of data, not another domain.
     faults = tuple(fault for _, fault in asked if fault and not (repeated and fault.remedy == "fix-domain"))
     return Faults(findings, faults)
@@ -86,12 +103,17 @@ def as_it_is(fault: Fault) -> str:
 
 
 def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: Told) -> Run:
-    """The run with the outcomes of the baseline trained on repaired masks, and of its old answers scored on them.
+    """The run with the outcomes of the baseline trained on repaired masks, and of its old answers scored on them; or
+    trained as it should have been.
 
     `fits` are the baseline's own trainings, one a fold.
     """
     outcomes = dict(run.outcomes)
     for fault in faults.faults:
+        if fault.instead is not None:
+            other = [replace(_instead(fit, fault.instead), name=tried(fault), maps=()) for fit in fits]
+            # Another training brings a threshold of its own: the one in force belongs to what was wrong.
+            outcomes[tried(fault)] = tuple(run_fits(other, {"image": run.pictures}, cache, told))
         if fault.repaired is None:
             continue
         again = [replace(fit, name=tried(fault), view=tried(fault), maps=()) for fit in fits]
@@ -104,18 +126,24 @@ def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: To
 
 def remedy_of(run: Run, fault: Fault) -> Remedy:
     """The remedy of a fault with what it adds."""
-    if fault.repaired is None:
+    if not fault.trained:
         gain = fault.gain or Interval(math.nan, math.nan, math.nan)
         return Remedy(fault.remedy, gain, fault.cost, (fault.claim,))
     above = run.sums(tried(fault))
-    below = run.sums(run.plan.baseline if fault.partly else as_it_is(fault))
+    below = run.sums(run.plan.baseline if fault.partly or fault.instead else as_it_is(fault))
     compare = run.resampler
+    where = ("on the repaired masks", " on them") if fault.repaired is not None else ("with that put right", "")
     evidence = (
         fault.claim,
-        f"Trained on the repaired masks the baseline scores {compare.interval(above):.3f} on them; as it is, "
+        f"Trained {where[0]} the baseline scores {compare.interval(above):.3f}{where[1]}; as it is, "
         f"{compare.interval(below):.3f}.",
     )
     return Remedy(fault.remedy, compare.difference(above, below), fault.cost, evidence)
+
+
+def _instead(fit: Fit, other: Fit) -> Fit:
+    """The fit with the pieces and the recipe of another."""
+    return replace(fit, extractor=other.extractor, frozen=other.frozen, recipe=other.recipe)
 
 
 def _rescored(run: Run, repaired: Pictures, number: int) -> Fitted:
@@ -176,6 +204,19 @@ def misreported(_: Run, measured: MetricMeasured, claim: str) -> Fault:
 
 def _from_elsewhere(run: Run, measured: DomainMeasured, claim: str) -> Fault | None:
     return Fault("fix-domain", "new data", claim, gain=at_home(run)) if measured.differences else None
+
+
+def _untrainable(own: Fit | None, _: Run, measured: OverfitMeasured, claim: str) -> Fault | None:
+    right = overfit.put_right(own).get(measured.part or "") if own else None
+    return Fault("fix-training", "minutes", claim, instead=right) if right else None
+
+
+def _misread(own: Fit | None, _: Run, measured: NormalisationMeasured, claim: str) -> Fault | None:
+    """The model in question under the rule that fits; of a candidate the finding says all."""
+    name = respelled(measured.extractor, measured.right or "") if measured.baseline else None
+    if own is None or name is None:
+        return None
+    return Fault("fix-normalisation", "minutes", claim, instead=replace(own, extractor=name))
 
 
 def _none(_run: Run, _measured: object, _claim: str) -> None:

@@ -7,11 +7,12 @@ import signal
 import time
 import warnings
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,7 +26,7 @@ from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor, weight_files
 from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
-from unplateau.measures.thresholds import ScoreTable, best_threshold, mean_iou
+from unplateau.measures.thresholds import ScoreTable, chosen_threshold, mean_iou
 from unplateau.model import SegmentationModel
 from unplateau.progress import Told
 from unplateau.training.devices import hearing, keep_memory
@@ -38,7 +39,7 @@ SEEN = 48
 """Images of the training part that are scored too: enough to tell whether a model can fit what it saw."""
 
 STALE = 0.01
-"""IoU on the inner part that a threshold must lose against the best one to count as stale."""
+"""IoU on the inner part that a threshold must lose against the one that it chooses to count as stale."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Fitted:
     @property
     def threshold(self) -> float:
         """The threshold of a binary task that is in force; nan if none is defined."""
-        return best_threshold(self.inner) if self.fixed is None else self.fixed
+        return chosen_threshold(self.inner) if self.fixed is None else self.fixed
 
     @property
     def imposed(self) -> float | None:
@@ -91,7 +92,7 @@ class Fitted:
         """
         if self.fixed is None or not len(self.inner):
             return self.fixed
-        lost = mean_iou(self.inner.at(best_threshold(self.inner))) - mean_iou(self.inner.at(self.fixed))
+        lost = mean_iou(self.inner.at(chosen_threshold(self.inner))) - mean_iou(self.inner.at(self.fixed))
         return self.fixed if lost >= STALE else None
 
 
@@ -187,6 +188,8 @@ def save(outcome: Fitted, path: Path) -> None:
         table: ScoreTable = getattr(outcome, part)
         arrays[f"{part}_histograms"] = table.histograms.astype(np.int32)
         arrays[f"{part}_argmax"] = table.argmax
+        if table.groups is not None:
+            arrays[f"{part}_groups"] = table.groups
     rows = [[*_plain(epoch), *epoch.class_iou] for epoch in outcome.epochs]
     arrays["epochs"] = np.array(rows, dtype=np.float64)
     buffer = BytesIO()
@@ -198,9 +201,7 @@ def load(path: Path) -> Fitted | None:
     """An outcome written by `save`; None when there is none, or none that can be read."""
     try:
         with path.open("rb") as file, np.load(file) as arrays:
-            tables = [
-                ScoreTable(arrays[f"{part}_histograms"].astype(np.int64), arrays[f"{part}_argmax"]) for part in PARTS
-            ]
+            tables = [_table(arrays, part) for part in PARTS]
             epochs = tuple(_epoch(row) for row in arrays["epochs"])
             return Fitted(tables[0], tables[1], tables[2], epochs, float(arrays["seconds"]), arrays["maps"])
     except (OSError, EOFError, BadZipFile, zlib.error, KeyError, ValueError):
@@ -209,6 +210,11 @@ def load(path: Path) -> Fitted | None:
 
 PARTS = ("inner", "report", "seen")
 NUMBERS = tuple(each.name for each in fields(Epoch) if each.name != "class_iou")
+
+
+def _table(arrays: Mapping[str, NDArray[Any]], part: str) -> ScoreTable:
+    histograms, argmax = arrays[f"{part}_histograms"].astype(np.int64), arrays[f"{part}_argmax"]
+    return ScoreTable(histograms, argmax, arrays[name] if (name := f"{part}_groups") in arrays else None)
 
 
 def _plain(epoch: Epoch) -> list[float]:

@@ -56,7 +56,8 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         inner images. "Attainable" up to a rung is what the rung that the inner images prefer scores on others.
         A family's demand is what is lost without it: texture by what the outlines alone fall short of both, shape by
         what colour and orderless texture fall short of both, context and pretraining by what they add to both. What
-        either texture or shape could give alone needs neither.
+        either texture or shape could give alone needs neither; where one of them is needed, what either could give
+        beyond the pixel's own colour counts with it.
 
     Why it matters: an extractor that lacks the family that decides cannot be helped by losses, sampling or longer
         training.
@@ -130,7 +131,9 @@ def family_draws(run: Run) -> dict[str, tuple[float, NDArray[np.float64]]]:
     """IoU that is lost without each family, as (measured, draws), and what either texture or shape could give alone.
 
     The four sum to the best rung minus position alone. `EITHER` is negative where texture and shape are of use only
-    together, so that each alone costs all of it.
+    together, so that each alone costs all of it. What both of them can do and a pixel's colour cannot goes with what is
+    lost without each, in the same proportion: that contours show some of a texture must not make the texture less
+    beside what only the whole image tells.
     """
     plans = run.plan.rungs
     texture = [PRIOR, *(rung.name for rung in plans if rung.family == "textural")]
@@ -138,28 +141,35 @@ def family_draws(run: Run) -> dict[str, tuple[float, NDArray[np.float64]]]:
     whole = [rung.name for rung in plans if rung.kind != "control"]
     coalitions = {
         "none": [PRIOR],
+        "pixel": [PRIOR, *(rung.name for rung in plans if rung.reach <= 1)],
         "texture": texture,
         "shape": [PRIOR, CONTOUR],
         "both": [*texture, *near, CONTOUR],
         "all": [*texture, *near, CONTOUR, *whole],
     }
-    values = {name: _value(run, _best(run, list(dict.fromkeys(members)))) for name, members in coalitions.items()}
-
-    def lost(without: str, of: str) -> tuple[float, Draws]:
-        (high, high_draws), (low, low_draws) = values[of], values[without]
-        return high - low, high_draws - low_draws
-
-    return {
-        "textural": lost("shape", "both"),
-        "geometric": lost("texture", "both"),
-        "semantic": lost("both", "all"),
-        EITHER: _rest(lost("none", "all"), lost("shape", "both"), lost("texture", "both"), lost("both", "all")),
-    }
+    value = {name: _draws(run, _best(run, list(dict.fromkeys(members)))) for name, members in coalitions.items()}
+    alike = np.minimum(value["texture"], value["shape"]) - value["pixel"]
+    textural, geometric = _with_alike(value["both"] - value["shape"], value["both"] - value["texture"], alike)
+    semantic = value["all"] - value["both"]
+    rest = value["all"] - value["none"] - textural - geometric - semantic
+    gains = {"textural": textural, "geometric": geometric, "semantic": semantic, EITHER: rest}
+    return {family: (float(each[0]), each[1:]) for family, each in gains.items()}
 
 
-def _rest(whole: tuple[float, Draws], *parts: tuple[float, Draws]) -> tuple[float, Draws]:
-    """What is left of a value and its draws when some parts are taken away."""
-    return whole[0] - sum(part[0] for part in parts), whole[1] - np.sum([part[1] for part in parts], axis=0)
+def _with_alike(
+    textural: NDArray[np.float64], geometric: NDArray[np.float64], alike: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What is lost without texture and without shape, each with its part of what both can do."""
+    lost = np.stack([textural, geometric])
+    needed = np.maximum(lost, 0.0)
+    total = needed.sum(0)
+    return lost + np.divide(needed, total, out=np.zeros_like(needed), where=total > 0) * np.maximum(alike, 0.0)
+
+
+def _draws(run: Run, sums: Sums) -> NDArray[np.float64]:
+    """The IoU as it was measured, then in each resample."""
+    mean, draws = _value(run, sums)
+    return np.concatenate([[mean], draws])
 
 
 def _best(run: Run, names: list[str]) -> Sums:

@@ -136,6 +136,8 @@ def make_given_fits(
             extractor=trial.extractor,
             decoder=trial.decoder,
             pretrained=False,
+            view=trial.view,
+            cost=trial.cost * rung.cost,
         )
         for trial in plan.trials
         for number, fold in enumerate(folds)

@@ -17,7 +17,7 @@ from unplateau.data.pictures import choose, read_pictures
 from unplateau.data.sources import AbstractSource
 from unplateau.data.tasks import task_mask
 from unplateau.diagnosis.alignment import AlignmentCheck
-from unplateau.diagnosis.check import AbstractCheck
+from unplateau.diagnosis.check import AbstractCheck, unmeasured
 from unplateau.diagnosis.class_index import ClassIndexCheck
 from unplateau.diagnosis.diversity import DiversityCheck
 from unplateau.diagnosis.domain import DomainCheck
@@ -38,6 +38,9 @@ PIXELS = 40_000_000
 """Pixels of all images together up to which maps are scored at the size they came in; above it the grid shrinks."""
 
 BASELINE = "baseline"
+
+OF_TRAININGS = ("one-batch overfit", "shuffled labels", "normalisation")
+"""Checks of how a model was trained and fed, of which saved answers say nothing."""
 
 NAMELESS = "saved predictions"
 """What stands for the name of an extractor that nobody said."""
@@ -188,6 +191,7 @@ def find_untrained(run: Run, whole: Pictures, exact: MetricMeasured | None = Non
     leaks, leak = _leaks(run, everything)
     metric, wrong = concluded(run, MetricCheck(), exact or MetricCheck().measure(run), misreported)
     found += [leaks, metric, _finding(everything, DomainCheck()), _diversity(everything)]
+    found += [unmeasured(check) for check in OF_TRAININGS]
     return Faults(tuple(found), tuple(fault for fault in (leak, wrong) if fault))
 
 

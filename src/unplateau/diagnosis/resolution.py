@@ -11,12 +11,16 @@ from unplateau.data.tasks import task_mask
 from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.fits import spread
 from unplateau.diagnosis.run import Run
-from unplateau.measures.intervals import bootstrap
+from unplateau.diagnosis.trials import FINER
+from unplateau.measures.intervals import bootstrap, interval
 from unplateau.measures.resolution import resolution_counts
 from unplateau.measures.thresholds import mean_iou
 from unplateau.types import Finding, Interval, Size, Verdict
 
 STRIDES = (1, 2, 4, 8, 16)
+COSTLY = 0.05
+"""IoU that twice the grid must promise by its ceiling alone before a model is trained there, at four times the cost."""
+
 IMAGES = 60
 """Masks read at native size: the ceiling hardly differs between images of one set."""
 
@@ -45,7 +49,8 @@ class ResolutionCheck(AbstractCheck[ResolutionMeasured]):
     Why it matters: thin objects are lost before the model sees them, and no loss brings them back.
 
     When it misleads: a finer grid also shows the model finer detail, so the true gain can be larger than this bound
-        on masks; masks drawn coarsely have their own floor.
+        on masks; masks drawn coarsely have their own floor. Where the bound is large, a model in question is
+        therefore trained again on twice the grid, and the gain is that of its answers at native size.
 
     What to do next: raise `size`, or take a decoder with a finer last stride.
 
@@ -62,7 +67,8 @@ class ResolutionCheck(AbstractCheck[ResolutionMeasured]):
         # A model that scores b of the ceiling c now is taken to score b / c of the finer one.
         gains = [baseline * (high / low - 1) for high, low in ((finer.mean, here.mean), (finer.low, here.high))]
         top = baseline * (finer.high / here.low - 1)
-        return ResolutionMeasured(by_stride, finer, Interval(gains[0], min(gains), max(top, gains[0])), run.answered)
+        gain = Interval(gains[0], min(gains), max(top, gains[0]))
+        return ResolutionMeasured(by_stride, finer, _tried(run, here, finer) or gain, run.answered)
 
     def judge(self, measured: ResolutionMeasured) -> Finding:
         """Concern when the working grid alone costs more than a few points."""
@@ -86,3 +92,20 @@ class ResolutionCheck(AbstractCheck[ResolutionMeasured]):
         scored = counts[:, 1:] if task.binary else counts
         generator = np.random.default_rng(run.seed)
         return bootstrap(scored.astype(np.float64), mean_iou, generator, resamples=200)
+
+
+def grid_costs(run: Run) -> bool:
+    """Whether there is a finer grid to be had, and its ceiling alone promises a gain that is worth four trainings."""
+    if min(run.pictures.native) <= min(run.pictures.size):
+        return False
+    return ResolutionCheck().measure(run).gain.mean >= COSTLY
+
+
+def _tried(run: Run, here: Interval, finer: Interval) -> Interval | None:
+    """What twice the grid added where it was trained, each IoU times the ceiling of its grid: IoU at native size."""
+    name = next((trial.name for trial in run.plan.trials if trial.remedy == FINER), None)
+    if name not in run.outcomes:
+        return None
+    above, below = run.sums(name), run.sums(run.plan.baseline)
+    centre = finer.mean * run.resampler.mean(above) - here.mean * run.resampler.mean(below)
+    return interval(centre, finer.mean * run.resampler.draws(above) - here.mean * run.resampler.draws(below))

@@ -7,7 +7,7 @@ from unplateau.diagnosis.gains import TIE, over_seeds
 from unplateau.diagnosis.operating_point import OperatingPointCheck
 from unplateau.diagnosis.plan import CANDIDATE
 from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.trials import Trial
+from unplateau.diagnosis.trials import FINER, LONGER, Trial
 from unplateau.types import COSTS, Interval
 
 FREE = 0.05
@@ -37,12 +37,13 @@ def settled(run: Run, faults: Faults) -> bool:
 def repair_gain(run: Run, fault: Fault) -> Interval:
     """What putting a fault right adds; where it was trained for, as wide as seeds make it."""
     gain = remedy_of(run, fault).gain
-    return over_seeds(gain, run) if fault.repaired else gain
+    return over_seeds(gain, run) if fault.trained else gain
 
 
 def tried(run: Run) -> tuple[Trial, ...]:
-    """The trials that were trained."""
-    return tuple(trial for trial in run.plan.trials if trial.name in run.outcomes)
+    """The trials that were trained, but for those that a check reads."""
+    named = (trial for trial in run.plan.trials if trial.remedy not in (LONGER, FINER))
+    return tuple(trial for trial in named if trial.name in run.outcomes)
 
 
 def trial_gain(run: Run, trial: Trial) -> Interval:

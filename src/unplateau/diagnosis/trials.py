@@ -19,19 +19,30 @@ LARGER = {
 OVERLAP = ("dice", "tversky", "focal-tversky", "lovasz")
 """Terms of a loss that measure overlap, in which a rare class weighs as much as a common one."""
 
+LONGER, FINER = "train-longer", "finer-resolution"
+"""Remedies whose trial is read by the check that foretells them where they are not tried."""
+
+SHORT = 230
+"""Steps that twice as many of are trained for real: no more than one rung of the ladder, where half of them foretell
+little."""
+
 NARROW = 8
 """Channels at full size below which a rung is widened fourfold, else by half: a step that can be seen."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One change: the remedy's name, the pieces and the recipe to train with, and the time beside the baseline's."""
+    """One change: the remedy's name, the pieces and the recipe to train with, and the time beside the baseline's.
+
+    `view` is "image", or "finer" for the same images on twice the grid.
+    """
 
     remedy: str
     extractor: str
     decoder: str
     recipe: Recipe
     cost: float = 1.0
+    view: str = "image"
 
     @property
     def name(self) -> str:
@@ -49,7 +60,14 @@ def make_trials(extractor: str, decoder: str, reach: float, recipe: Recipe, *, f
         trials.append(Trial("larger-extractor", next_size, decoder, recipe, cost=2.0))
     if math.isfinite(reach):
         trials.append(Trial("more-context", "unet", decoder, recipe))
+    if 2 * recipe.steps <= SHORT:
+        trials.append(Trial(LONGER, extractor, decoder, replace(recipe, steps=2 * recipe.steps), cost=2.0))
     return tuple(trials)
+
+
+def on_twice_the_grid(extractor: str, decoder: str, recipe: Recipe) -> Trial:
+    """The same pieces and recipe on four times the pixels."""
+    return Trial(FINER, extractor, decoder, recipe, cost=4.0, view="finer")
 
 
 def rebalanced(recipe: Recipe) -> Recipe:

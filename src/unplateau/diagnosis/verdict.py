@@ -13,7 +13,7 @@ from unplateau.diagnosis.inferred import by_gap, rough_contours, unlearnt
 from unplateau.diagnosis.plan import CANDIDATE, UNTRAINED
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.settling import repair_gain, trial_gain, tried
-from unplateau.diagnosis.trials import Trial
+from unplateau.diagnosis.trials import FINER, LONGER, Trial
 from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
 
 ALL = 0.95
@@ -30,6 +30,8 @@ SINGLE = (
     "larger-extractor",
     "more-context",
     "richer-pretraining",
+    "fix-training",
+    "fix-normalisation",
 )
 """Remedies whose gain rests on one training beside another."""
 
@@ -37,7 +39,7 @@ WIDER = 2.5
 """How many times as wide such a gain's interval must be to hold nine in ten of the true ones, where each was trained
 once: from the fitted bases of `benchmarks.truth`."""
 
-BUGS = ("alignment", "class index", "leaks", "metric")
+BUGS = ("alignment", "class index", "leaks", "metric", "one-batch overfit", "shuffled labels", "normalisation")
 """Checks whose concern is a bug, not a property of the data."""
 
 
@@ -177,7 +179,9 @@ def _train_longer(run: Run, measured: Measurements) -> Remedy | None:
     if curve.twice_gain is None:
         return None
     evidence = f"Half the steps score {curve.half:.3f}; the gain is for twice the steps."
-    return Remedy("train-longer", over_seeds(curve.twice_gain, run), "one training run", (evidence,))
+    if any(trial.remedy == LONGER and trial.name in run.outcomes for trial in run.plan.trials):
+        evidence = "Trained once for twice the steps, which so short a training cannot foretell."
+    return Remedy(LONGER, over_seeds(curve.twice_gain, run), "one training run", (evidence,))
 
 
 def _move_threshold(run: Run, measured: Measurements) -> Remedy | None:
@@ -199,7 +203,10 @@ def _finer_resolution(run: Run, measured: Measurements) -> Remedy | None:
         f"A perfect answer on the {height} x {width} grid scores {resolution.by_stride[1]:.3f} at native size, "
         f"on twice the grid {resolution.finer:.3f}."
     )
-    return Remedy("finer-resolution", resolution.gain, "more compute", (evidence,))
+    if any(trial.remedy == FINER and trial.name in run.outcomes for trial in run.plan.trials):
+        trained = "Trained once on twice the grid; the gain is that of the IoU at native size."
+        return Remedy(FINER, over_seeds(resolution.gain, run), "more compute", (evidence, trained))
+    return Remedy(FINER, resolution.gain, "more compute", (evidence,))
 
 
 def _repair(run: Run, fault: Fault) -> Remedy:
@@ -293,7 +300,8 @@ def _bug(run: Run, measured: Measurements) -> ScaleAnswer:
     found += [each.claim for each in measured.faults.findings if each.verdict is Verdict.CONCERN and each.check in BUGS]
     if found:
         return ScaleAnswer("bug", "yes", " ".join(found))
-    silent = [each.check for each in measured.faults.findings if each.verdict is Verdict.UNDETERMINED]
+    asked = [each for each in measured.faults.findings if each.claim != UNMEASURED]
+    silent = [each.check for each in asked if each.verdict is Verdict.UNDETERMINED]
     sound = [each.check for each in measured.faults.findings if each.verdict is Verdict.SOUND]
     said = f"In order: files, sizes, encodings{''.join(f', {name}' for name in sound)}."
     said += f" Could not be told: {', '.join(silent)}." if silent else ""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from unplateau.errors import PieceError
 from unplateau.types import Characteristics, Level
 
 
@@ -31,3 +32,14 @@ class AbstractExtractor(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> Characteristics:
         """Images (B, 3, H, W), RGB 0..1, to Characteristics that keep what `gives` promises."""
+
+    def embed(self, words: tuple[str, ...]) -> Tensor:
+        """What words mean in the space of the last level: (Q, C), each of length 1.
+
+        Raises:
+            PieceError: it is not aligned with language.
+        """
+        raise PieceError(
+            f"Words can be read by a language-aligned extractor alone; {self.architecture!r} knows no "
+            f"{words[0]!r}. Take 'clip/FOLDER', or another decoder."
+        )

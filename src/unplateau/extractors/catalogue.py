@@ -9,10 +9,16 @@ from unplateau.errors import PieceError, nearest
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.bounded import RUNGS, rung
 from unplateau.extractors.checkpoint import from_file
-from unplateau.extractors.fused import fused, is_fused, parts_said
+from unplateau.extractors.clip import clip, clip_files, is_clip
+from unplateau.extractors.context import context, is_context, within
+from unplateau.extractors.families import NAME as FAMILIES
+from unplateau.extractors.families import families
+from unplateau.extractors.filters import filters
+from unplateau.extractors.fused import fused, is_fused, part_said, parts_said
+from unplateau.extractors.normalise import under, without_rule
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.teachers import from_spelling
-from unplateau.extractors.tensors import SUFFIXES
+from unplateau.extractors.tensors import SUFFIXES, load, named_by, read_tensors
 from unplateau.extractors.timm import TIMM, from_timm, timm_names
 
 
@@ -83,7 +89,15 @@ def squeezenet1_1_imagenet(*, pretrained: bool = False, weights: Path | None = N
     return squeezenet(weights, preprocessing="imagenet")
 
 
+def filter_bank(*, pretrained: bool = False, weights: Path | None = None) -> AbstractExtractor:
+    """Fixed filters at strides 1, 2 and 4: colour, edges, bars."""
+    if pretrained or weights is not None:
+        raise PieceError("'filters' has no weights, its filters are fixed: leave `pretrained` and `weights` out.")
+    return filters()
+
+
 EXTRACTORS: dict[str, Builder] = {
+    FAMILIES: families,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
@@ -95,6 +109,7 @@ EXTRACTORS: dict[str, Builder] = {
     "vit_xsmall_patch16_clip_224": vit_xsmall_patch16_clip_224,
     "squeezenet1_1": squeezenet1_1,
     "squeezenet1_1-imagenet": squeezenet1_1_imagenet,
+    "filters": filter_bank,
 }
 """Builders by name; a name of your own is one more entry."""
 
@@ -105,14 +120,25 @@ def build_extractor(
     """A rung ("unet", "reach-33", ...), a name of `EXTRACTORS`, any other name of timm, or a path to a checkpoint.
 
     "timm/NAME@FILE" is a teacher from elsewhere: the network NAME of timm with the weights in FILE, in any layout that
-    `load_teacher` reads. "fused(unet + FILE)" is several of these as one, see fused.py.
+    `load_teacher` reads. "clip/FOLDER" is a language-aligned one, see clip.py. "fused(unet + FILE)" is several of these
+    as one, see fused.py; "context(reach-33)" lets one see the whole image, see context.py. "~half" after a name or a
+    path feeds the network by that rule of `NORMALISATIONS` instead of its own.
 
     Raises:
-        PieceError: neither a name nor a file, or its weights cannot be had.
+        PieceError: neither a name nor a file, its weights cannot be had, or it has no rule that could be another.
     """
     name = str(name_or_path)
     if is_fused(name):
         return _fused(name, pretrained=pretrained, weights=weights)
+    if is_context(name):
+        part = part_said(within(name))
+        inner = build_extractor(part.name, pretrained=pretrained or part.pretrained, weights=weights)
+        return context(inner, part.frozen)
+    if is_clip(name):
+        return clip(name)
+    bare, rule = without_rule(name)
+    if rule and not name.startswith(TIMM):
+        return under(build_extractor(bare, pretrained=pretrained, weights=weights), rule)
     if (known_rung := rung(name)) is not None:
         return known_rung
     if name in EXTRACTORS:
@@ -120,7 +146,7 @@ def build_extractor(
     if name.startswith(TIMM):
         return from_spelling(name, pretrained=pretrained, weights=weights)
     if isinstance(name_or_path, Path) or name.endswith(SUFFIXES) or "/" in name:
-        return from_file(Path(name))
+        return _from_file(Path(name))
     known = timm_names()
     if name.partition(".")[0] not in known:
         raise PieceError(
@@ -130,10 +156,34 @@ def build_extractor(
     return from_timm(name, pretrained=pretrained, weights=weights)
 
 
+def _from_file(path: Path) -> AbstractExtractor:
+    """The extractor whose weights a file holds; here those made of others, which a checkpoint alone cannot build."""
+    named = named_by(path)
+    if not (is_fused(named) or is_context(named) or is_clip(named)):
+        return from_file(path)
+    built = build_extractor(named)
+    load(built, read_tensors(path), named)
+    built.pretrained = True
+    return built
+
+
 def weight_files(name: str) -> tuple[Path, ...]:
     """The files whose content decides what an extractor of that name is, as far as they are there."""
-    paths = (Path(part.name.partition("@")[2] or part.name) for part in parts_said(name))
-    return tuple(path for path in paths if path.is_file())
+    return tuple(path for part in parts_said(name) for path in _files(part.name))
+
+
+def _files(name: str) -> tuple[Path, ...]:
+    if is_context(name):
+        return weight_files(part_said(within(name)).name)
+    if is_clip(name):
+        return clip_files(name)
+    path = Path(without_rule(name.partition("@")[2] or name)[0])
+    return (path,) if path.is_file() else ()
+
+
+def brings_weights(name: str) -> bool:
+    """Whether a name holds its weights already: a file, or a network with one."""
+    return without_rule(name)[0].endswith(SUFFIXES) or "@" in name or is_clip(name)
 
 
 def _fused(name: str, *, pretrained: bool, weights: Path | None) -> AbstractExtractor:

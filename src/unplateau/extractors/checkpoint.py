@@ -7,6 +7,9 @@ from pathlib import Path
 from unplateau.errors import PieceError
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.bounded import rung
+from unplateau.extractors.families import NAME as FAMILIES
+from unplateau.extractors.families import families
+from unplateau.extractors.normalise import under, without_rule
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.teachers import from_spelling
 from unplateau.extractors.tensors import TensorFile, load, read_tensors
@@ -36,12 +39,16 @@ def from_file(path: Path, *, architecture: str | None = None) -> AbstractExtract
         load(bounded, file, named)
         bounded.pretrained = True
         return bounded
+    if named == FAMILIES:
+        return families(weights=path)
     if architecture:
         raise PieceError(
             f"`architecture` must be 'timm/<name>' or a rung such as 'unet'; got {architecture!r}. Leave it out."
         )
     if any(name.endswith(FIRE_MODULE) for name in file.tensors):
-        return squeezenet(path, preprocessing=_squeezenet_preprocessing(file))
+        extractor = squeezenet(path, preprocessing=_squeezenet_preprocessing(file))
+        rule = without_rule(file.architecture)[1]
+        return under(extractor, rule) if rule else extractor
     raise PieceError(
         f"{str(path)!r} must be of a known architecture; its {len(file.tensors)} tensors, such as "
         f"{next(iter(file.tensors))!r}, fit none. Say which with architecture='timm/<name>'."
@@ -54,5 +61,5 @@ def _squeezenet_preprocessing(file: TensorFile) -> str:
     A file of ours says it.
     """
     if file.architecture.startswith(SQUEEZENET):
-        return "imagenet" if file.architecture.endswith("-imagenet") else "caffe"
+        return "imagenet" if "-imagenet" in file.architecture else "caffe"
     return "imagenet" if any(name.endswith("classifier.1.weight") for name in file.tensors) else "caffe"

@@ -35,6 +35,10 @@ class FrozenExtractor(AbstractExtractor):
             characteristics: Characteristics = self.inner(images)
         return characteristics
 
+    def embed(self, words: tuple[str, ...]) -> Tensor:
+        """What words mean to `inner`."""
+        return self.inner.embed(words)
+
 
 def freeze(extractor: AbstractExtractor) -> AbstractExtractor:
     """`extractor` without gradients and always in eval mode; the argument itself is frozen too."""

@@ -125,7 +125,7 @@ class FusedExtractor(AbstractExtractor):
             given = part(_padded(images, max(level.stride for level in part.gives)))
             return {
                 stride: torch.cat(
-                    [_moved(given.levels[index], given.strides[index], stride, grid) for index in indices], dim=1
+                    [moved(given.levels[index], given.strides[index], stride, grid) for index in indices], dim=1
                 )
                 for stride, indices in self.taken[place].items()
                 for grid in [(height // stride, width // stride)]
@@ -167,7 +167,7 @@ def parts_said(name: str) -> tuple[PartSaid, ...]:
             f"A fusion must name at least two extractors, such as 'fused(unet + resnet18)', with blanks around the +; "
             f"got {name!r}. Name them."
         )
-    parts = tuple(_part(each) for each in said)
+    parts = tuple(part_said(each) for each in said)
     if any(OPENS in part.name for part in parts):
         raise PieceError(f"A fusion must not hold another; got {name!r}. Name all parts side by side.")
     return parts
@@ -184,7 +184,8 @@ def _spelled(parts: Iterable[str]) -> str:
     return f"{OPENS}{BETWEEN.join(parts)}{CLOSES}"
 
 
-def _part(said: str) -> PartSaid:
+def part_said(said: str) -> PartSaid:
+    """One part with what stands before its name."""
     part = PartSaid(said)
     while True:
         if part.name.startswith(PRETRAINED):
@@ -233,7 +234,7 @@ def _padded(images: Tensor, stride: int) -> Tensor:
     return F.pad(images, (0, right, 0, down), mode="replicate") if down or right else images
 
 
-def _moved(maps: Tensor, own: int, stride: int, grid: Size) -> Tensor:
+def moved(maps: Tensor, own: int, stride: int, grid: Size) -> Tensor:
     """Maps (B, C, h, w) of stride `own` on the `grid` of `stride`, each cell where it was in the image."""
     if own == stride:
         return maps

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from unplateau.errors import PieceError
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.layouts import Copy, Grid, Source, copies, plain, with_positions
-from unplateau.extractors.normalise import imagenet
+from unplateau.extractors.normalise import NORMALISATIONS, imagenet
 from unplateau.extractors.tensors import COUNTER, ENOUGH, TensorFile, read_tensors
 from unplateau.extractors.timm import TIMM, TimmExtractor, from_timm
 
 BRANCHES = ("teacher", "student")
 
-PREPROCESSINGS = ("imagenet", "timm")
-"""Normalisation of the images: ImageNet's, or what timm has under the name of the architecture."""
+PREPROCESSINGS = (*NORMALISATIONS, "timm")
+"""Normalisation of the images: one by name, or what timm has under the name of the architecture."""
 
 CLASSIFIER = re.compile(r"(?:^|\.)(?:head|heads\.head|fc|classifier|classifier\.1|pooler\.dense)\.weight$")
 """Names that a supervised network has and a self-supervised backbone alone does not."""
@@ -97,7 +97,8 @@ class Spelling:
         for option in options:
             heads = re.fullmatch(r"heads([1-9]\d*)", option)
             if heads is None and option not in PREPROCESSINGS:
-                raise PieceError(f"After '~' must stand 'imagenet', 'timm' or 'heads12'; got {option!r} in {name!r}.")
+                known = ", ".join(map(repr, PREPROCESSINGS))
+                raise PieceError(f"After '~' must stand {known} or 'heads12'; got {option!r} in {name!r}.")
             spelling = replace(spelling, heads=int(heads[1])) if heads else replace(spelling, preprocessing=option)
         return spelling
 
@@ -106,7 +107,8 @@ class Spelling:
         """The name without its file: what builds the same network with random weights."""
         levels = ":" + ",".join(map(str, self.levels)) if self.levels else ""
         heads = f"~heads{self.heads}" if self.heads else ""
-        return f"{TIMM}{self.network}{levels}{'~imagenet' if self.preprocessing == 'imagenet' else ''}{heads}"
+        preprocessing = f"~{self.preprocessing}" if self.preprocessing in NORMALISATIONS else ""
+        return f"{TIMM}{self.network}{levels}{preprocessing}{heads}"
 
 
 # ---- doors ---------------------------------------------------------------------------------------------------
@@ -148,14 +150,15 @@ def load_teacher(
         preprocessing=preprocessing or asked.preprocessing,
     )
     if asked.preprocessing not in ("", *PREPROCESSINGS):
-        raise PieceError(f"`preprocessing` must be 'imagenet' or 'timm'; got {preprocessing!r}.")
+        raise PieceError(f"`preprocessing` must be one of {sorted(PREPROCESSINGS)}; got {preprocessing!r}.")
     file = _read(path)
     extractor = cast(TimmExtractor, from_timm(asked.network, levels=asked.levels))
     chosen = _choose(file, extractor, branch)
     spelling = _settle(asked, chosen, file, extractor)
     loaded = _fill(extractor, chosen, file, deeper=asked.levels is None)
     dressed = _dressed(extractor, spelling, pretrained=True)
-    return dressed, replace(loaded, preprocessing="imagenet" if _sees_imagenet(dressed) else "timm")
+    rule = "imagenet" if _sees_imagenet(dressed) else spelling.preprocessing or "timm"
+    return dressed, replace(loaded, preprocessing=rule)
 
 
 def loaded_by(name: str) -> Loaded | None:
@@ -232,10 +235,10 @@ def _settle(asked: Spelling, chosen: Copy, file: TensorFile, extractor: TimmExtr
 
 def _dressed(extractor: TimmExtractor, spelling: Spelling, *, pretrained: bool) -> TimmExtractor:
     """The extractor with the normalisation and the heads that its name spells, and under that name."""
-    if _sees_imagenet(extractor):
+    if _sees_imagenet(extractor) and spelling.preprocessing == "imagenet":
         spelling = replace(spelling, preprocessing="")
-    if spelling.preprocessing == "imagenet":
-        extractor.normalise = imagenet()
+    if spelling.preprocessing in NORMALISATIONS:
+        extractor.normalise = NORMALISATIONS[spelling.preprocessing]()
     if spelling.heads:
         _set_heads(extractor, spelling)
     extractor.architecture, extractor.pretrained = spelling.architecture, pretrained

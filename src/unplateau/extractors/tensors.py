@@ -79,6 +79,17 @@ def read_tensors(path: Path) -> TensorFile:
     return file
 
 
+def named_by(path: Path) -> str:
+    """The architecture that a .safetensors file names, without reading its tensors; "" for any other, or none."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return ""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return (file.metadata() or {}).get("architecture", "")
+    except (SafetensorError, OSError):
+        return ""  # whoever reads the tensors says what is wrong
+
+
 def _read_safetensors(path: Path) -> TensorFile:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, final
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from unplateau.errors import PieceError, nearest
 from unplateau.extractors.base import AbstractExtractor
+from unplateau.extractors.cards import forbidding
 from unplateau.extractors.normalise import Normalise
 from unplateau.extractors.tensors import load, read_tensors
 from unplateau.types import Characteristics, Level
@@ -58,6 +60,8 @@ def from_timm(
             or its weights cannot be had.
     """
     _check_name(name)
+    if pretrained or (weights is not None and "." in name):
+        _warn_of_licence(name)
     net = _net(name, pretrained and weights is None, levels)
     if weights is not None:
         load(net, read_tensors(weights), f"timm/{name}")
@@ -88,6 +92,20 @@ def _check_name(name: str) -> None:
     tagged = timm.list_models(f"{bare}.*", pretrained=True)
     if tag and name not in tagged:
         raise PieceError(f"`name` must end in weights that timm knows; got {name!r}: {nearest(name, tagged)}")
+
+
+def licence_of(name: str) -> str:
+    """The licence of the weights that timm takes for `name`, "" where it states none."""
+    import timm
+
+    rules: Any = timm.get_pretrained_cfg(name)
+    return str(rules.license or "") if rules is not None else ""
+
+
+def _warn_of_licence(name: str) -> None:
+    licence = licence_of(name)
+    if forbidding(licence):
+        warnings.warn(f"The weights of {name!r} are under {licence}, which forbids commercial use.", stacklevel=3)
 
 
 def _net(name: str, pretrained: bool, levels: tuple[int, ...] | None) -> nn.Module:

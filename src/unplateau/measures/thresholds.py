@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 BINS = 200
 """Resolution of a score: thresholds are multiples of 1 / BINS."""
@@ -26,11 +27,12 @@ class ScoreTable:
     """Histograms (N, C, 2, BINS) of scores in 0..1, [:, :, 1] over true pixels, [:, :, 0] over the others.
 
     `argmax` (N, C, 3) are the counts when each pixel takes its best-scored class; for a binary task they are the
-    counts at the threshold 0.5.
+    counts at the threshold 0.5. `groups` (N,) numbers the group of each image; None = each image is its own.
     """
 
     histograms: NDArray[np.int64]
     argmax: Counts
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.histograms)
@@ -43,7 +45,8 @@ class ScoreTable:
 
     def take(self, images: NDArray[np.int64]) -> ScoreTable:
         """The table of some of the images."""
-        return ScoreTable(self.histograms[images], self.argmax[images])
+        groups = None if self.groups is None else self.groups[images]
+        return ScoreTable(self.histograms[images], self.argmax[images], groups)
 
 
 def counts_at(table: ScoreTable, threshold: float) -> Counts:
@@ -59,7 +62,7 @@ def counts_of(hit: NDArray[np.int64], predicted: NDArray[np.int64], true: NDArra
 
 
 def join(tables: list[ScoreTable]) -> ScoreTable:
-    """One table of the images of several."""
+    """One table of the images of several, each its own group: numbers of groups are those of one table only."""
     return ScoreTable(
         np.concatenate([table.histograms for table in tables]), np.concatenate([table.argmax for table in tables])
     )
@@ -105,6 +108,45 @@ def best_threshold(table: ScoreTable) -> float:
     mean = curve[defined].mean(0)
     ties = np.flatnonzero(mean >= mean.max() - 1e-12)
     return float(THRESHOLDS[ties[len(ties) // 2]])
+
+
+def chosen_threshold(table: ScoreTable) -> float:
+    """The threshold nearest to 0.5 that cannot be told from the best one; nan if none is defined.
+
+    It loses at most one standard error against the best, of their paired difference over the groups by the jackknife:
+    the one-standard-error rule of Breiman et al. (Classification and Regression Trees, 1984), with 0.5, where the
+    losses aim, as the simplest answer. For few groups it is as many errors as leave the same chance by Student's t:
+    two videos cannot say that 0.9 is right for a third.
+    """
+    best, parts = best_threshold(table), _histograms_by_group(table)
+    if not np.isfinite(best) or len(parts) < 2:
+        return best
+    total = parts.sum(0)
+    whole, without = _mean_curve(total[None])[0], _mean_curve(total - parts)
+    place = int(np.searchsorted(THRESHOLDS, best))
+    lost, others = whole[place] - whole, without[:, place, None] - without
+    spread = ((others - others.mean(0)) ** 2).sum(0) * (len(parts) - 1) / len(parts)
+    errors = stats.t.ppf(stats.norm.cdf(1.0), len(parts) - 1)
+    near = np.flatnonzero(lost <= errors * np.sqrt(spread) + 1e-12)
+    return float(THRESHOLDS[min(near, key=lambda each: (abs(THRESHOLDS[each] - 0.5), lost[each]))])
+
+
+def _histograms_by_group(table: ScoreTable) -> NDArray[np.int64]:
+    """Histograms (G, C, 2, BINS) added over the images of each group."""
+    if table.groups is None:
+        return table.histograms
+    _, place = np.unique(table.groups, return_inverse=True)
+    added = np.zeros((int(place.max(initial=-1)) + 1, *table.histograms.shape[1:]), np.int64)
+    np.add.at(added, place, table.histograms)
+    return added
+
+
+def _mean_curve(histograms: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean IoU over classes (G, BINS) of histograms (G, C, 2, BINS) at each threshold, 0 where none is defined."""
+    above = histograms[..., ::-1].cumsum(-1)[..., ::-1]
+    hit, predicted = above[:, :, 1], above.sum(2)
+    curves = iou(counts_of(hit, predicted, np.broadcast_to(hit[..., :1], hit.shape)))
+    return np.nan_to_num(mean_over_classes(np.moveaxis(curves, 1, -1)))
 
 
 def coverage(counts: Counts) -> float:

@@ -7,7 +7,7 @@ import torch
 
 from unplateau.measures import boxes as box_measures
 from unplateau.measures import labels as label_measures
-from unplateau.measures.thresholds import best_threshold, counts_at, iou, mean_iou, mean_over_classes
+from unplateau.measures.thresholds import chosen_threshold, counts_at, iou, mean_iou, mean_over_classes
 from unplateau.model import SegmentationModel
 from unplateau.training.objectives import AbstractObjective, BoxObjective, LabelObjective
 from unplateau.training.scoring import score, tallies
@@ -28,7 +28,7 @@ def assess(model: SegmentationModel, pictures: Pictures, fold: Fold) -> Facts:
         return _boxes(model, pictures, fold)
     inner, report = score(model, pictures, fold.inner), score(model, pictures, fold.report)
     overlapping = pictures.task.kind == "multi-label"
-    threshold = best_threshold(inner) if pictures.task.binary or overlapping else float("nan")
+    threshold = chosen_threshold(inner) if pictures.task.binary or overlapping else float("nan")
     counts = report.at(threshold) if overlapping and np.isfinite(threshold) else counts_at(report, threshold)
     facts = {"iou": mean_iou(counts), "iou_at_half": mean_iou(report.argmax), "threshold": threshold}
     if overlapping:

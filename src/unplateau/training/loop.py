@@ -8,7 +8,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, final
@@ -25,13 +25,16 @@ from unplateau.errors import UnplateauError
 from unplateau.files import unwritten, write_bytes
 from unplateau.model import SegmentationModel
 from unplateau.training.batches import BatchStream, batches
-from unplateau.training.devices import accelerator, native_bf16
+from unplateau.training.devices import accelerator, native_bf16, out_of_memory
 from unplateau.training.finetune import FineTuning
 from unplateau.training.recipe import Recipe
 from unplateau.training.scoring import BATCH
 from unplateau.types import Epoch, Fold, Pictures
 
 LAST = "last.ckpt"
+
+FEWEST = 2
+"""Images at a time, below which normalisation over the batch makes no sense."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,46 @@ def finetune(
     """Fine-tune `model` on `fold.fit`, choose its best moment on `fold.inner`.
 
     With a `folder`, the state is saved there at each evaluation and a call with the same arguments goes on from it.
-    `processes` is how many do this together, each its part of every batch, told apart by LOCAL_RANK in the environment:
-    `training.ranks` starts them.
+    Where a batch does not fit in memory, it begins again with half as many images, twice as often before each step, and
+    warns. `processes` is how many do this together, each its part of every batch, told apart by LOCAL_RANK in the
+    environment: `training.ranks` starts them.
 
     Raises:
-        UnplateauError: the loss is no longer finite, the GPU is too small, or what is in `folder` cannot be read.
+        UnplateauError: the loss is no longer finite, two images at a time do not fit in memory, or what is in `folder`
+            cannot be read.
         OutputError: `folder` cannot be written.
     """
-    module = FineTuning(model.to(memory_format=torch.channels_last), pictures, fold, recipe, seed)
-    stream = BatchStream(pictures, fold.fit, recipe.batch, recipe.batches, seed, recipe.positive_rate)
-    resume = _saved(folder)
+    start = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    while True:
+        try:
+            return _finetuned(model, pictures, fold, recipe, Run(seed, folder, progress, processes))
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            recipe = _smaller(recipe, processes, error)
+        # Outside the handler: its traceback holds the tensors that did not fit.
+        model.load_state_dict(start)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a fine-tuning is run, as in `finetune`."""
+
+    seed: int
+    folder: Path | None
+    progress: bool
+    processes: int
+
+
+def _finetuned(model: SegmentationModel, pictures: Pictures, fold: Fold, recipe: Recipe, run: Run) -> Trained:
+    module = FineTuning(model.to(memory_format=torch.channels_last), pictures, fold, recipe, run.seed)
+    stream = BatchStream(pictures, fold.fit, recipe.batch, recipe.batches, run.seed, recipe.positive_rate)
+    resume = _saved(run.folder)
     stream.first = _steps_done(resume) * recipe.accumulate
-    with _quiet(), _honest(folder):
-        trainer = _trainer(recipe, folder, progress, processes)
+    with _quiet(), _honest(run.folder):
+        trainer = _trainer(recipe, run.folder, run.progress, run.processes)
         trainer.fit(
             module,
             batches(stream),
@@ -80,6 +110,26 @@ def finetune(
         raise UnplateauError(f"A run must reach its first evaluation; it stopped at step {trainer.global_step}.")
     model.load_state_dict(module.best)
     return Trained(model.eval(), tuple(module.epochs))
+
+
+def _smaller(recipe: Recipe, processes: int, error: RuntimeError) -> Recipe:
+    """The recipe with half as many images at a time and twice as many times before each step.
+
+    Raises:
+        UnplateauError: fewer cannot be taken.
+    """
+    half = recipe.batch // 2
+    if processes > 1 or recipe.batch % 2 or half < FEWEST:
+        raise UnplateauError(
+            f"A batch of {recipe.batch} images must fit in memory, and does not. Lower `size`, or end what else runs "
+            "there."
+        ) from error
+    warnings.warn(
+        f"{recipe.batch} images at a time do not fit in memory: training goes on with {half}, and twice as many times "
+        "before each step. Normalisation over the batch and losses over all of its pixels see fewer at once.",
+        stacklevel=3,
+    )
+    return replace(recipe, batch=half, accumulate=2 * recipe.accumulate)
 
 
 def precision(device: str) -> Literal["bf16-mixed", "32-true"]:
@@ -183,10 +233,6 @@ def _honest(folder: Path | None) -> Iterator[None]:
         if folder is None:
             raise
         raise unwritten(folder, error) from error
-    except torch.OutOfMemoryError as error:
-        raise UnplateauError(
-            "A batch must fit in the memory of the GPU, and does not. Lower `size`, or end what else runs there."
-        ) from error
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from unplateau.decoders.catalogue import build_decoder
 from unplateau.errors import PieceError
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.catalogue import build_extractor
+from unplateau.extractors.families import gates_of
 from unplateau.extractors.frozen import FrozenExtractor
 from unplateau.files import plain, write_bytes, write_json
 from unplateau.model import SegmentationModel
@@ -56,6 +57,8 @@ class Made:
 def save_model(saved: SavedModel, folder: Path, facts: dict[str, Any]) -> None:
     """Write weights, then facts; `facts` is what else is worth knowing, such as its IoU.
 
+    Of an extractor with gates, `gates` says how much of each level this task takes from each of its paths or parts.
+
     Raises:
         OutputError: they cannot be written.
     """
@@ -72,6 +75,7 @@ def save_model(saved: SavedModel, folder: Path, facts: dict[str, Any]) -> None:
         "native": saved.native,
         "threshold": saved.threshold,
         "made": plain(saved.made),
+        "gates": plain(gates_of(extractor)),
         **facts,
     }
     write_json(folder / FACTS, content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from unplateau.measures.thresholds import BINS, ScoreTable, join
 from unplateau.model import SegmentationModel
 from unplateau.training.activation import activated
 from unplateau.training.batches import in_order
-from unplateau.training.devices import accelerator, native_bf16
+from unplateau.training.devices import accelerator, in_parts, native_bf16
 from unplateau.training.objectives import AbstractObjective
 from unplateau.types import Pictures
 
@@ -28,7 +29,8 @@ def score(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]
     tables, table = [], score_layers if pictures.masks.ndim == 4 else score_images
     for (_, masks), scores in zip(in_order(pictures, indices, BATCH), _scores(model, pictures, indices), strict=True):
         tables.append(table(scores, masks.numpy()))
-    return join(tables)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(pictures.groups))}
+    return replace(join(tables), groups=np.array([numbers[pictures.groups[index]] for index in indices], np.int64))
 
 
 def answers(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -45,8 +47,9 @@ def probabilities(model: SegmentationModel, images: Tensor, exclusive: bool = Tr
     """Images uint8 (B, 3, H, W) to float probabilities (B, C, H, W): softmax over classes that exclude each other.
 
     Sigmoid where there is a single class, or where each holds by itself. The same for the labels (B, C) of images.
+    Fewer at a time where memory does not hold so many.
     """
-    return activated(answer(model, images).logits.float(), exclusive)
+    return in_parts(lambda part: activated(answer(model, part).logits.float(), exclusive), images)
 
 
 def answer(model: SegmentationModel, images: Tensor) -> Any:

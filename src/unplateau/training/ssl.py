@@ -28,7 +28,8 @@ from unplateau.model import pad_to
 from unplateau.training.batches import positions, step_generator
 from unplateau.training.devices import accelerator
 from unplateau.training.saved import save_extractor
-from unplateau.training.ssl_methods import AbstractMethod, build_method, cells
+from unplateau.training.ssl_base import AbstractMethod, cells
+from unplateau.training.ssl_methods import build_method
 from unplateau.training.ssl_state import Point, State, mark_of, read_state, write_series, write_state
 
 EXTRACTOR, SERIES, STATE = "extractor.safetensors", "series.json", "state"
@@ -54,7 +55,7 @@ class Schooling:
     """How an extractor is pretrained.
 
     Attributes:
-        method: "dense", "dino" or "simmim".
+        method: "families", "dense", "dino" or "simmim".
         steps: optimiser steps.
         batch: images a step, each seen in several views.
         learning_rate: peak; it rises over `warmup` of the steps and falls as half a cosine.
@@ -125,7 +126,7 @@ class _Run:
         self.device = next(method.parameters()).device
         self.weights = [weight for weight in method.parameters() if weight.requires_grad]
         self.optimizer = AdamW(self.weights, schooling.learning_rate, weight_decay=schooling.weight_decay)
-        self.fit, self.held = _parts(len(pool), seed)
+        self.fit, self.held = parts(len(pool), seed)
         self.state = State(step=0, low=0, losses=(), series=())
 
     def resume(self) -> None:
@@ -162,7 +163,7 @@ class _Run:
 
     def evaluate(self) -> None:
         """Measure the dense quality; keep the extractor if it is the best so far; save the state, last."""
-        extractor = _calibrated(self.method.kept, [self._images(batch) for batch in self._calibrating()])
+        extractor = calibrated(self.method.kept, [self._images(batch) for batch in self._calibrating()])
         quality = dense_quality(_features(extractor, self._images(self.held)))
         losses = self.state.losses
         loss = sum(losses) / len(losses) if losses else math.nan
@@ -216,14 +217,14 @@ def kept_of(series: tuple[Point, ...]) -> Point:
     return max(series[1:], key=lambda point: (point.score, -point.step))
 
 
-def _parts(count: int, seed: int) -> tuple[Tensor, Tensor]:
+def parts(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Indices to train on, and those held out."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 9_176_263 + 1))
     held = min(MOST_HELD_OUT, max(2, round(HELD_OUT * count)))
     return order[held:].sort().values, order[:held].sort().values
 
 
-def _calibrated(extractor: AbstractExtractor, batches: list[Tensor]) -> AbstractExtractor:
+def calibrated(extractor: AbstractExtractor, batches: list[Tensor]) -> AbstractExtractor:
     """A copy in eval mode whose batch statistics are those of whole images: views and masks have others."""
     settled = copy.deepcopy(extractor)
     stride = max(level.stride for level in settled.gives)

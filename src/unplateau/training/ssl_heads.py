@@ -66,3 +66,10 @@ def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
 def centred(loss: nn.Module, logits: Tensor) -> Tensor:
     """The teacher's logits (M, PROTOTYPES) as its loss sees them: without their running mean, sharpened."""
     return (logits - cast(Tensor, loss.center).reshape(1, -1)) / TEACHER_TEMPERATURE
+
+
+def balanced(likeness: Tensor) -> Tensor:
+    """Shares (M, W) of rows in words from their likeness (M, W), -1..1, all words equally used (arXiv 2006.09882)."""
+    from lightly.loss.swav_loss import sinkhorn
+
+    return cast(Tensor, sinkhorn(likeness, iterations=3, epsilon=0.05))

@@ -1,4 +1,4 @@
-"""Three ways to learn from images without masks, each for any extractor.
+"""Four ways to learn from images without masks, each for any extractor.
 
 Axes: B images, M rows, C channels, D channels of an embedding, h w cells, K points.
 """
@@ -6,19 +6,31 @@ Axes: B images, M rows, C channels, D channels of an embedding, h w cells, K poi
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unplateau.data.grid import SMALLEST
 from unplateau.errors import UnplateauError, nearest
 from unplateau.extractors.base import AbstractExtractor
-from unplateau.training.devices import native_bf16
+from unplateau.training.ssl_base import (
+    VIEW,
+    AbstractMethod,
+    Outcome,
+    at_points,
+    cells,
+    channels_of,
+    coarsest,
+    information_of,
+    keep_at,
+    look,
+    multiple_of,
+    pooled,
+    spread_of,
+    twin_of,
+)
+from unplateau.training.ssl_families import FamilyTerms
 from unplateau.training.ssl_heads import (
     centred,
     contrast_loss,
@@ -29,134 +41,7 @@ from unplateau.training.ssl_heads import (
     view_loss,
 )
 from unplateau.training.ssl_views import Look, Views, block_mask, shared_points, views
-from unplateau.types import Characteristics, Level, Size
-
-VIEW = 0.5
-"""Side of a view over the side of the image: a quarter of the cost, and about the resolution of the image."""
-
-SMALLEST_BF16 = 32
-"""Smaller views are computed in float32."""
-
-LONGEST_KEEP = 0.99
-"""Of the teacher's weights a step, later on; a hundred steps are then most of its memory."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Of one step: the loss, and how much of the images is left in what was embedded (see `spread_of`)."""
-
-    loss: Tensor
-    spread: Tensor
-
-
-class AbstractMethod(nn.Module, ABC):
-    """A student to train, and what it is trained against."""
-
-    student: AbstractExtractor
-
-    @abstractmethod
-    def forward(self, images: Tensor, generator: torch.Generator) -> Outcome:
-        """The loss of a batch of images float (B, 3, H, W), RGB 0..1."""
-
-    @abstractmethod
-    def advance(self, step: int) -> None:
-        """Called after optimiser step `step`."""
-
-    @property
-    @abstractmethod
-    def kept(self) -> AbstractExtractor:
-        """The extractor that is worth keeping."""
-
-
-def spread_of(rows: Tensor) -> Tensor:
-    """Root of the mean squared distance of rows (M, D), made of length 1, from their mean: 0 (all alike) .. 1."""
-    unit = F.normalize(rows.detach().float(), dim=1)
-    return (unit - unit.mean(0)).square().sum(1).mean().sqrt()
-
-
-def information_of(logits: Tensor) -> Tensor:
-    """What the prototypes say about which row it was, as a share of what they could, 0..1.
-
-    Entropy of the mean distribution minus mean entropy of the distributions, over the log of the number of rows. Both
-    ways in which self-distillation collapses bring it to 0: one prototype for all, and all prototypes for each.
-    """
-    p = logits.detach().float().softmax(1)
-    return (_entropy(p.mean(0)) - _entropy(p).mean()) / torch.tensor(float(len(p))).log()
-
-
-def _entropy(p: Tensor) -> Tensor:
-    return -(p * p.clamp_min(1e-12).log()).sum(-1)
-
-
-def look(extractor: AbstractExtractor, images: Tensor) -> Characteristics:
-    """The extractor in the fastest arithmetic that trains well; heads and losses stay in float32."""
-    device = images.device.type
-    # On a CPU, gradients of a bf16 convolution over maps of a single cell hold memory that nobody wrote (torch 2.15).
-    able = native_bf16(device) and min(images.shape[-2:]) >= SMALLEST_BF16
-    with torch.autocast(device, torch.bfloat16, enabled=able):
-        characteristics: Characteristics = extractor(images)
-    return characteristics
-
-
-# ---- what heads read -----------------------------------------------------------------------------------------
-
-
-def channels_of(extractor: AbstractExtractor) -> int:
-    """Channels of all levels together."""
-    return sum(level.channels for level in extractor.gives)
-
-
-def pooled(characteristics: Characteristics) -> Tensor:
-    """Mean and standard deviation of every channel of every level: (B, 2 C)."""
-    parts = []
-    for maps in characteristics.levels:
-        flat = maps.float().flatten(2)
-        parts += [flat.mean(2), (flat.var(2, unbiased=False) + 1e-5).sqrt()]
-    return torch.cat(parts, dim=1)
-
-
-def cells(characteristics: Characteristics, grid: Size) -> Tensor:
-    """All levels on one grid: (B, h, w, C)."""
-    maps = [_regridded(level.float(), grid) for level in characteristics.levels]
-    return torch.cat(maps, dim=1).permute(0, 2, 3, 1)
-
-
-def _regridded(maps: Tensor, grid: Size) -> Tensor:
-    finer = maps.shape[-2] >= grid[0] and maps.shape[-1] >= grid[1]
-    return F.adaptive_avg_pool2d(maps, grid) if finer else F.interpolate(maps, size=grid, mode="bilinear")
-
-
-def at_points(characteristics: Characteristics, points: Tensor) -> Tensor:
-    """All levels at points (B, K, 2), x before y, -1..1, between cells by their neighbours: (B, K, C)."""
-    found = [
-        F.grid_sample(level.float(), points[:, :, None], padding_mode="border", align_corners=False)[..., 0]
-        for level in characteristics.levels
-    ]
-    return torch.cat(found, dim=1).transpose(1, 2)
-
-
-def _multiple(size: Size, share: float, stride: int) -> Size:
-    """`share` of each side, rounded to a multiple of the coarsest stride, at least `SMALLEST`."""
-    least = -(-SMALLEST // stride) * stride
-    height, width = (max(least, round(side * share / stride) * stride) for side in size)
-    return height, width
-
-
-def _coarsest(extractor: AbstractExtractor) -> int:
-    return max(8, *(level.stride for level in extractor.gives))
-
-
-def _teacher(student: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """A second piece that begins as the first; built anew, as normalised weights cannot be copied."""
-    twin = build()
-    twin.load_state_dict(student.state_dict())
-    return twin.requires_grad_(False)
-
-
-def _keep(step: int) -> float:
-    """The first steps go further, so that a short run is not held back by its random start."""
-    return min(LONGEST_KEEP, (1 + step) / (10 + step))
-
+from unplateau.types import Characteristics, Level
 
 # ---- self-distillation ---------------------------------------------------------------------------------------
 
@@ -177,16 +62,16 @@ class SelfDistillation(AbstractMethod):
         self.teacher = copy.deepcopy(student).requires_grad_(False)
         channels = channels_of(student)
         self.head, self.patch_head = prototype_head(2 * channels), prototype_head(channels)
-        self.teacher_head = _teacher(self.head, lambda: prototype_head(2 * channels))
-        self.teacher_patch_head = _teacher(self.patch_head, lambda: prototype_head(channels))
+        self.teacher_head = twin_of(self.head, lambda: prototype_head(2 * channels))
+        self.teacher_patch_head = twin_of(self.patch_head, lambda: prototype_head(channels))
         self.view_loss, self.patch_loss = view_loss(), patch_loss()
         self.token = nn.Parameter(torch.full((1, 3, 1, 1), 0.5))
-        self.cell = _coarsest(student)
+        self.cell = coarsest(student)
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Outcome:
         """See `AbstractMethod`."""
         whole = (images.shape[-2], images.shape[-1])
-        large, small = _multiple(whole, VIEW, self.cell), _multiple(whole, VIEW / 2, self.cell)
+        large, small = multiple_of(whole, VIEW, self.cell), multiple_of(whole, VIEW / 2, self.cell)
         seen = torch.cat([views(images, large, self.GLOBAL, generator).images for _ in range(2)])
         little = torch.cat([views(images, small, self.LOCAL, generator).images for _ in range(self.SMALL_VIEWS)])
         hidden = block_mask(len(seen), large, self.cell, self.MASKED, generator).to(images.device)
@@ -210,9 +95,9 @@ class SelfDistillation(AbstractMethod):
 
     def advance(self, step: int) -> None:
         """The teacher follows."""
-        follow(self.teacher, self.student, _keep(step))
-        follow(self.teacher_head, self.head, _keep(step))
-        follow(self.teacher_patch_head, self.patch_head, _keep(step))
+        follow(self.teacher, self.student, keep_at(step))
+        follow(self.teacher_head, self.head, keep_at(step))
+        follow(self.teacher_patch_head, self.patch_head, keep_at(step))
 
     @property
     def kept(self) -> AbstractExtractor:
@@ -240,11 +125,11 @@ class MaskedImages(AbstractMethod):
         self.student = student
         self.token = nn.Parameter(torch.full((1, 3, 1, 1), 0.5))
         self.heads = nn.ModuleList(_painter(level, self.PATCH) for level in student.gives)
-        self.cell = _coarsest(student)
+        self.cell = coarsest(student)
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Outcome:
         """See `AbstractMethod`."""
-        size = _multiple((images.shape[-2], images.shape[-1]), 0.75, self.cell)
+        size = multiple_of((images.shape[-2], images.shape[-1]), 0.75, self.cell)
         seen = views(images, size, self.LOOK, generator).images
         hidden = block_mask(len(seen), size, max(self.PATCH, self.cell // 2), self.MASKED, generator).to(images.device)
         characteristics = look(self.student, torch.where(hidden[:, None], self.token, seen))
@@ -290,11 +175,11 @@ class DenseContrast(AbstractMethod):
         self.head = dense_head(channels_of(student))
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
         self.loss = contrast_loss(self.TEMPERATURE)
-        self.cell = _coarsest(student)
+        self.cell = coarsest(student)
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Outcome:
         """See `AbstractMethod`."""
-        size = _multiple((images.shape[-2], images.shape[-1]), VIEW, self.cell)
+        size = multiple_of((images.shape[-2], images.shape[-1]), VIEW, self.cell)
         first, second = (views(images, size, self.LOOK, generator) for _ in range(2))
         points = shared_points(first, second, self.POINTS, generator)
         asked = self._embedded(self.student, self.head, (first, second), points)
@@ -314,8 +199,8 @@ class DenseContrast(AbstractMethod):
 
     def advance(self, step: int) -> None:
         """The teacher follows."""
-        follow(self.teacher, self.student, _keep(step))
-        follow(self.teacher_head, self.head, _keep(step))
+        follow(self.teacher, self.student, keep_at(step))
+        follow(self.teacher_head, self.head, keep_at(step))
 
     @property
     def kept(self) -> AbstractExtractor:
@@ -327,10 +212,11 @@ METHODS: dict[str, Callable[[AbstractExtractor], AbstractMethod]] = {
     "dense": DenseContrast,
     "dino": SelfDistillation,
     "simmim": MaskedImages,
+    "families": FamilyTerms,
 }
 """The methods by name."""
 
-RATES = {"dense": 2e-3, "dino": 5e-4, "simmim": 2e-3}
+RATES = {"dense": 2e-3, "dino": 5e-4, "simmim": 2e-3, "families": 2e-3}
 """Learning rates that suit them. At 2e-3 self-distillation loses nearly all it knew of its images at first."""
 
 

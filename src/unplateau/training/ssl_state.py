@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +17,8 @@ from torch.optim import Optimizer
 from unplateau.data.unlabelled import Unlabelled
 from unplateau.errors import UnplateauError
 from unplateau.files import write_bytes, write_json
+
+Facts = TypeVar("Facts")
 
 
 @dataclass(frozen=True)
@@ -53,23 +56,51 @@ def write_state(state: State, path: Path, method: nn.Module, optimizer: Optimize
     Raises:
         OutputError: it cannot be written.
     """
-    content = {
+    facts = {
         "step": state.step,
         "low": state.low,
         "losses": list(state.losses),
         "series": [asdict(point) for point in state.series],
-        "method": method.state_dict(),
-        "optimizer": optimizer.state_dict(),
     }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_bytes(path, buffer.getvalue())
+    write_facts(facts, path, method, optimizer)
 
 
 def read_state(path: Path, method: nn.Module, optimizer: Optimizer) -> State | None:
     """Put what `write_state` saved into `method` and `optimizer`; None where nothing was saved.
 
-    What a killed run was writing at that moment lies beside it under a hidden name and is taken away.
+    Raises:
+        UnplateauError: it cannot be read.
+    """
+
+    def of(facts: dict[str, Any]) -> State:
+        series = tuple(Point(**values) for values in facts["series"])
+        return State(int(facts["step"]), int(facts["low"]), tuple(facts["losses"]), series)
+
+    return read_facts(path, method, optimizer, of)
+
+
+def write_facts(facts: dict[str, Any], path: Path, method: nn.Module, optimizer: Optimizer) -> None:
+    """Save plain facts with the weights that they are about and the state of their optimiser, in one stroke.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save({**facts, "method": method.state_dict(), "optimizer": optimizer.state_dict()}, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_facts(
+    path: Path,
+    method: nn.Module,
+    optimizer: Optimizer,
+    of: Callable[[dict[str, Any]], Facts],
+    what: str = "pretraining",
+) -> Facts | None:
+    """Put what `write_facts` saved into `method` and `optimizer`, and make of the facts what `of` makes of them.
+
+    None where nothing was saved. What a killed run was writing at that moment lies beside it under a hidden name and is
+    taken away. `what` is what an error calls the run.
 
     Raises:
         UnplateauError: it cannot be read.
@@ -82,12 +113,11 @@ def read_state(path: Path, method: nn.Module, optimizer: Optimizer) -> State | N
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         method.load_state_dict(content["method"])
         optimizer.load_state_dict(content["optimizer"])
-        series = tuple(Point(**values) for values in content["series"])
-        return State(int(content["step"]), int(content["low"]), tuple(content["losses"]), series)
+        return of(content)
     except Exception as error:  # a file that is no checkpoint makes the unpickler fail in any way whatever
         raise UnplateauError(
-            f"{str(path)!r} must be the whole state of an interrupted pretraining, and cannot be read as one. "
-            "Delete it to pretrain from the start."
+            f"{str(path)!r} must be the whole state of an interrupted {what}, and cannot be read as one. "
+            "Delete it to start again."
         ) from error
 
 

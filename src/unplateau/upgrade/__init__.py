@@ -1,1 +1,1 @@
-"""The better extractor: what each supplies, and which to take."""
+"""The better extractor: what each supplies, which to take, and several made one."""

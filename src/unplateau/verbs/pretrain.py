@@ -33,9 +33,11 @@ def pretrain(
 
     Args:
         images: a folder of images, or one with `images/`; masks are not looked at.
-        method: "dense" (one pixel in two crops against all others), "dino" (a student agrees with its own average
-            across crops and masked cells) or "simmim" (hidden cells are painted).
-        extractor: "unet", "reach-33", any timm name, or a checkpoint file to go on from.
+        method: "families" (what surrounds a cell, told from that cell, with a term for each family), "dense" (one pixel
+            in two crops against all others), "dino" (a student agrees with its own average across crops and masked
+            cells) or "simmim" (hidden cells are painted).
+        extractor: "families" (a path for each family), "unet", "reach-33", any timm name, or a checkpoint file to go on
+            from.
         out: where the extractor, the series and the state go.
         steps: optimiser steps.
         size: long side of the working grid in pixels.

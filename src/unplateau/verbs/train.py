@@ -52,8 +52,11 @@ def train(
         task: "mask"; "multi-label", masks that may overlap, from masks/CLASS/NAME.png; "label", classes of the whole
             image, from labels.csv (stem,label) or, without it, from the classes in each mask; "boxes", from COCO's
             instances.json or, without it, around the connected parts of the masks.
-        extractor: "unet", "reach-33", any timm name, or a checkpoint file.
-        decoder: "linear", "conv", "unet" or "fpn" for masks, "label", "boxes"; None = the first for the task.
+        extractor: "unet", "families" (its gates for this task are written to model.json), "reach-33", any timm name, a
+            checkpoint file, a language-aligned model as "clip/FOLDER", or "context(reach-33)" and "fused(unet + FILE)"
+            of these.
+        decoder: "linear", "conv", "unet" or "fpn" for masks, or "queries(person, background)", words that a
+            language-aligned extractor knows; "label", "boxes"; None = the first for the task.
         out: where model, log and state go.
         frozen: train the decoder only.
         recipe: a file of TOML or JSON whose keys are the fields of `Recipe`, or such fields as words:

@@ -1,0 +1,277 @@
+"""Several teachers into one student: it learns from images without masks to say what each of them says.
+
+Every random number of a step comes from the seed and the step alone, so a resumed run ends as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from unplateau.data.unlabelled import Unlabelled
+from unplateau.errors import UnplateauError
+from unplateau.extractors.base import AbstractExtractor
+from unplateau.extractors.catalogue import build_extractor
+from unplateau.files import write_json
+from unplateau.model import pad_to
+from unplateau.training.batches import positions, step_generator
+from unplateau.training.devices import accelerator
+from unplateau.training.saved import save_extractor
+from unplateau.training.ssl import EXTRACTOR, SERIES, STATE, Schooling, Told, calibrated, parts
+from unplateau.training.ssl_state import mark_of, read_facts, write_facts
+from unplateau.training.ssl_views import Look, views
+from unplateau.upgrade.lessons import Pupil, Variance, heard, misunderstood
+from unplateau.upgrade.teachers import Teacher, standards
+
+# Student and teacher see the same view, so the more views the better ("a good teacher is patient and consistent",
+# arXiv 2106.05237). No smaller than half of the image: what needs the whole scene must be there to be imitated.
+LOOK = Look(scale=(0.5, 1.0), contrast=0.2, brightness=0.1, colour=0.04, grey=0.0)
+
+RATE = 4e-3
+"""Learning rate: higher than without teachers, whose targets do not move."""
+
+MEASURED = 64
+"""Images on which a teacher's standards are measured."""
+
+BATCH = 8
+"""Images looked at together where nothing is learnt."""
+
+Targets = tuple[tuple[Tensor, ...], ...]
+"""For each teacher a standard map (B, C, h, w) of each of its levels."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One evaluation: step, mean loss since the last one, and the share of each teacher's variance on held-out images
+    that the student explains: 1 is all of it, 0 what a constant would, below 0 worse.
+    """
+
+    step: int
+    loss: float
+    explained: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: steps done, losses since the last evaluation, the evaluations."""
+
+    step: int
+    losses: tuple[float, ...]
+    series: tuple[Lesson, ...]
+
+
+def distil_extractor(
+    pool: Unlabelled,
+    *,
+    teachers: tuple[Teacher, ...],
+    weights: tuple[float, ...],
+    student: str,
+    schooling: Schooling,
+    seed: int,
+    folder: Path,
+    told: Told,
+) -> tuple[Lesson, ...]:
+    """Distil the teachers into `student` and keep in `folder` the one that explained most; the series of evaluations.
+
+    A call with the same arguments on the same folder goes on where the last one stopped.
+
+    Raises:
+        UnplateauError: the loss is no longer finite, or the state in `folder` cannot be read.
+        PieceError: no such student, or a checkpoint that does not fit.
+        OutputError: `folder` cannot be written.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pupil = Pupil(build_extractor(student), tuple(teacher.levels for teacher in teachers))
+    mark = mark_of(pool, f"{student} {[each.digest() for each in teachers]} {weights} {schooling} {seed}")
+    pupil.to(accelerator()).to(memory_format=torch.channels_last)
+    run = _Run(pool, pupil, teachers, weights, schooling, seed, folder, folder / STATE / f"{mark}.pt")
+    run.resume()
+    while run.progress.step < schooling.steps:
+        run.advance()
+        if run.due:
+            run.evaluate()
+        told(run.progress.step, schooling.steps, f"step {run.progress.step}")
+    return run.progress.series
+
+
+@final
+class _Run:
+    """A distillation under way."""
+
+    def __init__(
+        self,
+        pool: Unlabelled,
+        pupil: Pupil,
+        teachers: tuple[Teacher, ...],
+        weights: tuple[float, ...],
+        schooling: Schooling,
+        seed: int,
+        folder: Path,
+        saved: Path,
+    ) -> None:
+        self.pool, self.pupil, self.teachers, self.schooling, self.seed = pool, pupil, teachers, schooling, seed
+        self.folder, self.saved = folder, saved
+        self.device = next(pupil.parameters()).device
+        self.counts = torch.tensor(weights, device=self.device)
+        self.learnt = [weight for weight in pupil.parameters() if weight.requires_grad]
+        self.optimizer = AdamW(self.learnt, schooling.learning_rate, weight_decay=schooling.weight_decay)
+        self.fit, self.held = parts(len(pool), seed)
+        self.stride = _common_stride(pupil.student, teachers)
+        for teacher in teachers:
+            teacher.to(self.device).to(memory_format=torch.channels_last)
+        self.standards = tuple(standards(teacher, self._measuring()) for teacher in teachers)
+        self.progress = Progress(step=0, losses=(), series=())
+
+    def resume(self) -> None:
+        """Take up what an interrupted run left; without one, measure the start."""
+        found = read_facts(self.saved, self.pupil, self.optimizer, _progress, what="distillation")
+        if found is None:
+            self.evaluate()
+        else:
+            self.progress = found
+
+    @property
+    def due(self) -> bool:
+        """Whether this step ends with an evaluation."""
+        return self.progress.step % self.schooling.evaluate_every == 0 or self.progress.step == self.schooling.steps
+
+    def advance(self) -> None:
+        """One optimiser step."""
+        step = self.progress.step
+        batch = self.fit[positions(len(self.fit), self.schooling.batch, step, self.seed)]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schooling.rate(step)
+        generator = step_generator(self.seed, step)
+        whole = self._images(batch)
+        seen = views(whole, (whole.shape[-2], whole.shape[-1]), LOOK, generator).images
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        self.pupil.train()
+        targets = self._targets(seen)
+        pairs = zip(self.pupil(seen, targets), targets, strict=True)
+        losses = torch.stack([misunderstood(said, meant) for said, meant in pairs], dim=1)
+        loss = heard(losses, self.counts, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.learnt, self.schooling.clip).detach()
+        self._refuse_infinite(float(loss.detach()), float(norm), batch)
+        self.optimizer.step()
+        self.progress = Progress(step + 1, (*self.progress.losses, float(loss.detach())), self.progress.series)
+
+    def evaluate(self) -> None:
+        """Measure what is explained; keep the student if it is the best so far; save the state, last."""
+        student = calibrated(self.pupil.student, [self._images(batch) for batch in self._calibrating()])
+        explained = self._explained(student)
+        losses, series = self.progress.losses, self.progress.series
+        lesson = Lesson(self.progress.step, sum(losses) / len(losses) if losses else math.nan, explained)
+        weights = tuple(self.counts.tolist())
+        # The random start is measured and never kept.
+        best = max((score(each, weights) for each in series[1:]), default=-math.inf)
+        self.progress = Progress(self.progress.step, (), (*series, lesson))
+        if lesson.step and score(lesson, weights) > best:
+            save_extractor(student, self.folder / EXTRACTOR)
+        self._write_series(weights)
+        facts = {
+            "step": lesson.step,
+            "losses": [],
+            "series": [asdict(each) for each in self.progress.series],
+        }
+        write_facts(facts, self.saved, self.pupil, self.optimizer)
+
+    def _write_series(self, weights: tuple[float, ...]) -> None:
+        scored = self.progress.series[1:]
+        content = {
+            "kept_step": kept_lesson(self.progress.series, weights).step if scored else None,
+            "teachers": [
+                {"name": teacher.name, "weight": weight} for teacher, weight in zip(self.teachers, weights, strict=True)
+            ],
+            "series": self.progress.series,
+        }
+        write_json(self.folder / SERIES, content)
+
+    def _explained(self, student: AbstractExtractor) -> tuple[float, ...]:
+        """The share of each teacher's variance on the held-out images, mean over its levels."""
+        self.pupil.eval()
+        sums: list[list[Variance]] = []
+        with torch.inference_mode():
+            for batch in self.held.split(BATCH):
+                images = self._images(batch)
+                targets = self._targets(images)
+                said = self.pupil.said(student(images), targets)
+                found = [
+                    [Variance.of(*pair) for pair in zip(own, meant, strict=True)]
+                    for own, meant in zip(said, targets, strict=True)
+                ]
+                sums = _added(sums, found) if sums else found
+        return tuple(_mean([each.explained for each in levels]) for levels in sums)
+
+    def _targets(self, images: Tensor) -> Targets:
+        return tuple(
+            tuple(rule.of(maps) for rule, maps in zip(rules, teacher(images).maps, strict=True))
+            for teacher, rules in zip(self.teachers, self.standards, strict=True)
+        )
+
+    def _images(self, indices: Tensor) -> Tensor:
+        """Images of sides that every power-of-two stride in play divides."""
+        images = self.pool.images[indices].to(self.device).float().div(255)
+        return pad_to(images, self.stride).contiguous(memory_format=torch.channels_last)
+
+    def _measuring(self) -> list[Tensor]:
+        order = torch.arange(0, len(self.fit), max(1, len(self.fit) // MEASURED))[:MEASURED]
+        return [self._images(self.fit[each]) for each in order.split(BATCH)]
+
+    def _calibrating(self) -> list[Tensor]:
+        order = torch.arange(0, len(self.fit), max(1, len(self.fit) // MEASURED))[:MEASURED]
+        return [self.fit[each] for each in order.split(self.schooling.batch) if len(each) > 1]
+
+    def _refuse_infinite(self, loss: float, norm: float, batch: Tensor) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        names = [self.pool.names[index] for index in batch.tolist()]
+        raise UnplateauError(
+            f"The loss of distillation must stay finite; it was not at step {self.progress.step + 1}, on "
+            f"{', '.join(names)}. Look for broken images among these, or take another student."
+        )
+
+
+def score(lesson: Lesson, weights: tuple[float, ...]) -> float:
+    """What evaluations are compared by: explained variance, each teacher counting as much as it did in the loss."""
+    return sum(each * weight for each, weight in zip(lesson.explained, weights, strict=True)) / sum(weights)
+
+
+def kept_lesson(series: tuple[Lesson, ...], weights: tuple[float, ...]) -> Lesson:
+    """The evaluation whose student was kept: the best after the start, the first of equals."""
+    return max(series[1:], key=lambda lesson: (score(lesson, weights), -lesson.step))
+
+
+def _progress(facts: dict[str, Any]) -> Progress:
+    series = tuple(Lesson(each["step"], each["loss"], tuple(each["explained"])) for each in facts["series"])
+    return Progress(int(facts["step"]), tuple(facts["losses"]), series)
+
+
+def _common_stride(student: AbstractExtractor, teachers: tuple[Teacher, ...]) -> int:
+    """The least number that the student's strides and the teachers' powers of two divide.
+
+    A teacher of another stride, such as 14, pads for itself.
+    """
+    strides = [level.stride for level in student.gives]
+    strides += [
+        level.stride for teacher in teachers for level in teacher.levels if level.stride & level.stride - 1 == 0
+    ]
+    return math.lcm(*strides)
+
+
+def _added(one: list[list[Variance]], other: list[list[Variance]]) -> list[list[Variance]]:
+    return [[a + b for a, b in zip(own, more, strict=True)] for own, more in zip(one, other, strict=True)]
+
+
+def _mean(values: list[float]) -> float:
+    """Mean of those that are numbers: a level that says the same everywhere has no variance to explain."""
+    finite = [each for each in values if math.isfinite(each)]
+    return sum(finite) / len(finite) if finite else 0.0
