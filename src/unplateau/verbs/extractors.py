@@ -91,7 +91,7 @@ def _weights(name: str, card: Card) -> str:
     if card.source == FILE:
         return "your own file"
     if card.source in IN_A_FOLDER:
-        return f"to place: {card.tag}"
+        return f"place the files of {card.tag} in a folder and name clip/FOLDER"
     bare = name.partition(".")[0]
     return f"to fetch: timm/{bare}.{card.tag}"
 
