@@ -102,9 +102,11 @@ def test_the_list_needs_no_network(monkeypatch, capsys):
     assert main(["extractors", "--kind", "self-supervised"]) == 0
     shown = capsys.readouterr().out
     assert "vit_small_patch14_dinov2" in shown
-    assert "timm/vit_small_patch14_dinov2.lvd142m" in shown.replace("\n", "")
-    assert re.search(r"cc-by-nc-4\.0 *│ *NO", shown)
+    assert "Weights are fetched" in shown
+    assert re.search(r"cc-by-nc-4\.0 +NO", shown)
     assert "resnet18" not in shown
+    said = {row["name"]: row["weights"] for row in api.extractors()}
+    assert said["vit_small_patch14_dinov2"] == "to fetch: timm/vit_small_patch14_dinov2.lvd142m"
 
 
 def test_commercial_leaves_out_what_forbids_it_and_what_is_not_known():
