@@ -37,16 +37,16 @@ from unplateau.types import Sample
 KINDS = {"textural": "texture", "geometric": "geometry", "contextual": "context"}
 
 CONTENDERS = (
+    ("families", "families"),
     ("unet", "dense"),
     ("unet", "dino"),
     ("unet", "simmim"),
-    ("families", "families"),
     ("families", "dense"),
     ("families", "dino"),
     ("families", "simmim"),
     ("unet", "families"),
 )
-"""Extractor and method; the first three are what the fourth has to match."""
+"""Extractor and method; the three after the first are what it has to match."""
 
 BATCH = 8
 """Images a step of every pretraining."""

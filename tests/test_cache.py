@@ -58,7 +58,8 @@ def test_what_is_read_is_what_the_extractor_gives_in_half_precision(kept):
     assert computed(again) == []
     assert [part.first for part in again] == [0, 2, 4, 6]
     expected = torch.cat([forward(net, images()[first : first + 2]).levels[0] for first in range(0, 7, 2)])
-    assert torch.equal(maps(again), expected.to(torch.float16))
+    assert maps(again).dtype in (torch.float16, torch.bfloat16)
+    assert torch.equal(maps(again), expected.to(maps(again).dtype))
     assert net.training
 
 
@@ -145,6 +146,12 @@ class Wide(torch.nn.Module):
 
     def forward(self, shown: torch.Tensor) -> Characteristics:
         return Characteristics((shown * 1e6,), (1,))
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_precision_is_that_of_the_machine(kept, tmp_path, monkeypatch, native):
+    monkeypatch.setattr(cache, "native_bf16", lambda _: native)
+    assert maps(passed(tmp_path)).dtype == (torch.bfloat16 if native else torch.float16)
 
 
 def test_values_past_float16_are_kept_as_bfloat16(tmp_path):

@@ -38,6 +38,8 @@ VERBS = {
     "upgrade": api.upgrade,
     "distil": api.distil,
     "extractors": api.extractors,
+    "eyechart": api.eyechart,
+    "rank": api.rank,
     "calibrate": api.calibrate,
     "predict": api.predict,
     "report": api.report,

@@ -160,8 +160,8 @@ def test_a_map_keeps_its_place_on_another_grid():
     from unplateau.extractors.fused import moved
 
     ramp = ((torch.arange(16) + 0.5) * 14).reshape(1, 1, 1, 16).expand(1, 1, 16, 16)
-    moved = moved(ramp, 14, 16, (14, 14))
-    assert torch.allclose(moved[0, 0, 0, 1:-1], ((torch.arange(14) + 0.5) * 16)[1:-1], atol=1e-3)
+    there = moved(ramp, 14, 16, (14, 14))
+    assert torch.allclose(there[0, 0, 0, 1:-1], ((torch.arange(14) + 0.5) * 16)[1:-1], atol=1e-3)
     assert torch.equal(moved(ramp, 14, 28, (8, 8))[0, 0, 0], (torch.arange(8) + 0.5) * 28)
 
 

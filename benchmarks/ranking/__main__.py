@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--tasks", nargs="+", default=[problem.name for problem in PROBLEMS])
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-ranking"))
+    parser.add_argument("--steps", type=int, default=120, help="of each training that is the truth")
     parser.add_argument("--verbose", action="store_true", help="the IoU and every prediction of each pair")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -65,7 +66,7 @@ def main() -> None:
     pictures = {problem.name: pictures_of(problem, args.data) for problem in problems}
     truth = {
         problem.name: {
-            name: trained(problem, name, spelling, pictures[problem.name], args.out)
+            name: trained(problem, name, spelling, pictures[problem.name], args.out, args.steps)
             for name, spelling in spelled.items()
         }
         for problem in problems

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.ranking.pool import Problem
@@ -17,7 +17,7 @@ from unplateau.training.scoring import score
 from unplateau.training.train import build_pieces
 from unplateau.types import Pictures
 
-RECIPE = Recipe(steps=120, batch=12, evaluations=4)
+RECIPE = Recipe(batch=12, evaluations=4)
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,19 @@ class Trained:
     seconds: float
 
 
-def trained(problem: Problem, name: str, extractor: str, pictures: Pictures, folder: Path) -> Trained:
-    """One pair, trained unless it is kept."""
-    path = folder / "truth" / f"{problem.name}-{name.replace(', ', '-')}.json"
+def trained(problem: Problem, name: str, extractor: str, pictures: Pictures, folder: Path, steps: int) -> Trained:
+    """One pair, trained for so many steps unless it is kept."""
+    path = folder / f"truth-{steps}" / f"{problem.name}-{name.replace(', ', '-')}.json"
     if not path.is_file():
-        write_json(path, vars(_train(extractor, pictures)))
+        write_json(path, vars(_train(extractor, pictures, replace(RECIPE, steps=steps))))
     return Trained(**json.loads(path.read_text()))
 
 
-def _train(extractor: str, pictures: Pictures) -> Trained:
+def _train(extractor: str, pictures: Pictures, recipe: Recipe) -> Trained:
     fold = split(pictures, seed=0)[0]
     start = time.process_time()
     model = build_pieces(extractor, "linear", pictures.task.outputs, frozen=False, seed=0)
-    done = finetune(model, pictures, fold, RECIPE, seed=0)
+    done = finetune(model, pictures, fold, recipe, seed=0)
     threshold = best_threshold(score(done.model, pictures, fold.inner))
     iou = mean_iou(counts_at(score(done.model, pictures, fold.report), threshold))
     return Trained(iou, time.process_time() - start)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
-    "DataError",
-    "OutputError",
-    "PieceError",
     "Sample",
     "UnplateauError",
     "calibrate",
@@ -15,17 +12,17 @@ __all__ = [
     "curve",
     "demo",
     "diagnose",
+    "distil",
+    "eyechart",
     "predict",
     "pretrain",
+    "rank",
     "report",
     "train",
     "upgrade",
 ]
 
 _WHERE = {
-    "DataError": "errors",
-    "OutputError": "errors",
-    "PieceError": "errors",
     "UnplateauError": "errors",
     "Sample": "types",
     "calibrate": "api",
@@ -33,8 +30,11 @@ _WHERE = {
     "curve": "api",
     "demo": "demo",
     "diagnose": "api",
+    "distil": "api",
+    "eyechart": "api",
     "predict": "api",
     "pretrain": "api",
+    "rank": "api",
     "report": "api",
     "train": "api",
     "upgrade": "api",

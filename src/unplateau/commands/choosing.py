@@ -23,7 +23,7 @@ def eyechart(
     size: ChartSize = 64,
     seed: Seed = 0,
 ) -> None:
-    """Measure what extractors supply of texture, shape and context, on planted scenes."""
+    """Measure what extractors supply of each family, on planted scenes."""
     from unplateau import api
     from unplateau.report import eyechart_table
 
@@ -48,7 +48,7 @@ def rank(
     limit: Annotated[int, typer.Option(help="At most this many images.")] = 200,
     seed: Seed = 0,
 ) -> None:
-    """Rank extractors for a task by predicted gain, and by gain per millisecond, without training each."""
+    """Rank extractors for a task, without training each."""
     from unplateau import api
     from unplateau.report import ranking_table
 

@@ -94,7 +94,7 @@ class FamilyTerms(AbstractMethod):
         second = views(images, multiple_of(whole, VIEW, self.cell), self.CROP, generator)
         points = shared_points(first, second, self.POINTS, generator)
         size = (first.images.shape[-2], first.images.shape[-1])
-        hidden = block_mask(len(images), size, self.cell, self.MASKED, generator).to(images.device)
+        hidden = block_mask(len(images), size, FAR, self.MASKED, generator).to(images.device)
         with torch.no_grad():
             targets = self._targets(first.images)
             told = self.teacher_head(at_points(look(self.teacher, second.images), points[1]).flatten(0, 1))

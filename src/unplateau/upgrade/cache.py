@@ -78,8 +78,8 @@ def features(
     """What `extractor`, in eval mode, gives for images uint8 (N, 3, H, W), shard by shard and in order.
 
     Sides are padded up to the coarsest stride by repeating the border, as in the model. What is sound on disk is read;
-    the rest is computed, handed out, and written by a thread beside the extractor. Values are float16, or bfloat16
-    where float16 would overflow.
+    the rest is computed, handed out, and written by a thread beside the extractor. Values are bfloat16 if the machine
+    computes in it or float16 would overflow, else float16.
 
     Raises:
         OutputError: `folder` cannot be written.
@@ -130,8 +130,8 @@ def _source(mark: str, images: Tensor) -> str:
 
 
 def _extract(extractor: AbstractExtractor, images: Tensor) -> tuple[Tensor, ...]:
-    batches = [forward(extractor, part).levels for part in images.split(BATCH)]
-    return tuple(_halved(torch.cat(level)) for level in zip(*batches, strict=True))
+    batches = [tuple(map(_halved, forward(extractor, part).levels)) for part in images.split(BATCH)]
+    return tuple(_joined(level) for level in zip(*batches, strict=True))
 
 
 def forward(extractor: AbstractExtractor, images: Tensor) -> Characteristics:
@@ -149,8 +149,16 @@ def forward(extractor: AbstractExtractor, images: Tensor) -> Characteristics:
 
 def _halved(maps: Tensor) -> Tensor:
     """In half precision, on the CPU; float16 is the finer of the two, bfloat16 the wider."""
-    half = maps.to(torch.float16)
-    return (half if bool(torch.isfinite(half).all()) else maps.to(torch.bfloat16)).cpu().contiguous()
+    if maps.dtype != torch.bfloat16:  # what was computed in it has no more digits to keep
+        fits = max(map(abs, map(float, torch.aminmax(maps)))) <= torch.finfo(torch.float16).max
+        maps = maps.to(torch.float16 if fits else torch.bfloat16)
+    return maps.cpu()
+
+
+def _joined(batches: tuple[Tensor, ...]) -> Tensor:
+    """The maps of several batches, in bfloat16 where one of them is: 16 bits never become 32."""
+    wide = any(each.dtype == torch.bfloat16 for each in batches)
+    return torch.cat([each.to(torch.bfloat16) if wide else each for each in batches]).contiguous()
 
 
 # ---- reading and writing -------------------------------------------------------------------------------------

@@ -91,9 +91,9 @@ def _weights(name: str, card: Card) -> str:
     if card.source == FILE:
         return "your own file"
     if card.source in IN_A_FOLDER:
-        return f"to place in a folder: the files of {card.tag}, as {card.source} saves them; then clip/FOLDER"
+        return f"place the files of {card.tag} in a folder and name clip/FOLDER"
     bare = name.partition(".")[0]
-    return f"to fetch: model.safetensors of timm/{bare}.{card.tag}; or timm/{name}@FILE"
+    return f"to fetch: timm/{bare}.{card.tag}"
 
 
 def _local(folder: Path, *, measure: bool, size: int) -> list[dict[str, Any]]:
