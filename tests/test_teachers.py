@@ -481,7 +481,7 @@ def test_a_name_is_taken_apart():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("timm/tiny_vit~caffe", r"'~' must stand 'imagenet'.*'caffe'"),
+        ("timm/tiny_vit~lab", r"'~' must stand 'imagenet'.*'lab'"),
         ("timm/tiny_vit~heads0", r"'heads0'"),
         ("timm/tiny_vit:a", r"levels such as.*'a'"),
         ("timm/tiny_vit~heads5", r"`heads` must divide.*48.*got 5"),
@@ -580,8 +580,8 @@ def test_a_student_that_is_not_there_is_refused(tmp_path):
         load_teacher(path, "tiny_vit", branch="student")
     with pytest.raises(PieceError, match=r"`branch` must be.*'both'"):
         load_teacher(path, "tiny_vit", branch="both")
-    with pytest.raises(PieceError, match=r"`preprocessing` must be.*'caffe'"):
-        load_teacher(path, "tiny_vit", preprocessing="caffe")
+    with pytest.raises(PieceError, match=r"`preprocessing` must be.*'lab'"):
+        load_teacher(path, "tiny_vit", preprocessing="lab")
 
 
 def test_a_single_copy_is_taken_whatever_it_is_called(tmp_path):

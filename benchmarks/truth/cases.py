@@ -174,7 +174,7 @@ def _normalisation(w: World, s: Setup, k: int, rng: np.random.Generator) -> tupl
     return (
         w.train,
         w.val,
-        replace(s, extractor=f"{of_the_task(w.name)}~{('unit', 'bytes')[k]}", decoder="linear", frozen=True),
+        replace(s, extractor=f"{of_the_task(w.name)}~{('unit', 'bytes')[k]}", decoder="conv", frozen=True),
     )
 
 
