@@ -45,8 +45,9 @@ def write_ranking(content: dict[str, Any], path: Path) -> None:
         *table_lines(HEADS, (tuple(map(escaped, row)) for row in _rows(content))),
         "",
         "The gain is over the IoU of colour alone, predicted for a training of the extractor, with its 90 % interval "
-        "and the places it takes in 90 % of the resamples. Frozen IoU is what a light decoder reads without any "
-        "training; learnable is supply times demand, the share of what is missing that the extractor can learn.",
+        "and the places it takes in 90 % of the resamples. Frozen IoU is what a light decoder reads beside colour "
+        "without any training; learnable is supply times demand, the share of what is missing that the extractor can "
+        "learn.",
         "",
         f"{data['images']} images in {data['groups']} groups at {height} x {width} pixels, from "
         f"{escaped(data['path'])}; seed {content['seed']}.",

@@ -110,8 +110,10 @@ def charted(named: Sequence[Named], folder: Path, *, size: int, seed: int, told:
         if mark not in kept:
             own = folder / FEATURES / re.sub(r"[^\w.-]+", "-", f"{each.name[-40:]}-{mark[:8]}")
             kept[mark] = plain(chart(each.name, each.extractor, own, size=size, seed=seed))
-            write_json(folder / CHARTED, {**_head(size, seed), "charts": list(kept.values())})
-        found.append({**kept[mark], "extractor": each.name})
+        # The same weights may be asked for under another name, and who reads the file looks for that one.
+        kept[mark] = {**kept[mark], "extractor": each.name}
+        write_json(folder / CHARTED, {**_head(size, seed), "charts": list(kept.values())})
+        found.append(kept[mark])
         told(done, len(named), each.name)
     write_eyechart({**_head(size, seed), "charts": found}, folder / CHART_PAGE)
     return found

@@ -48,9 +48,9 @@ def rank(
 ) -> dict[str, Any]:
     """Rank extractors for a task by the IoU that training them would bring; `rank.json` and `rank.md` to `out`.
 
-    Predicted is what a light decoder reads from the frozen extractor on this task, and, of what is then missing, supply
-    times demand: what the extractor showed on the eye chart that it can learn of each family, as far as the task
-    demands the family.
+    Predicted is what a light decoder reads on this task from the frozen extractor beside colour, and, of what is then
+    missing, supply times demand: what the extractor showed on the eye chart that it can learn of each family, as far as
+    the task demands the family.
 
     Args:
         data, positive, colours: as in `diagnose`.
