@@ -20,7 +20,7 @@ from torch import Tensor
 
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.catalogue import build_extractor
-from unplateau.upgrade.cache import BATCH, features, forward
+from unplateau.upgrades.cache import BATCH, features, forward
 
 
 def alone(extractor: AbstractExtractor, images: Tensor) -> None:

@@ -31,8 +31,8 @@ from unplateau.training.scoring import answer
 from unplateau.training.ssl import EXTRACTOR, Schooling
 from unplateau.training.train import train_model
 from unplateau.types import Pictures
-from unplateau.upgrade.distil import RATE, distil_extractor, kept_lesson
-from unplateau.upgrade.teachers import open_teacher
+from unplateau.upgrades.distil import RATE, distil_extractor, kept_lesson
+from unplateau.upgrades.teachers import open_teacher
 
 KEPT, TIME = 0.9, 0.4
 """The target: at least this share of the gain in at most this share of the time."""

@@ -18,7 +18,7 @@ from rich.console import Console
 from unplateau import api
 from unplateau.data import open_data, read_pictures
 from unplateau.data.balance import class_weights, positive_share
-from unplateau.report import comparison_table
+from unplateau.reports import comparison_table
 
 RECIPES = ("class_weights=none", "class_weights=auto", "class_weights=effective")
 

@@ -13,8 +13,8 @@ import torch
 from unplateau.errors import OutputError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.types import Characteristics, Level
-from unplateau.upgrade import cache
-from unplateau.upgrade.cache import INDEX, Part, features, forward, identity
+from unplateau.upgrades import cache
+from unplateau.upgrades.cache import INDEX, Part, features, forward, identity
 
 SHARD = 2 * 2 * 16 * 24 * 24
 """Bytes of two images under "reach-5" at 24 x 24."""

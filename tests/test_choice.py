@@ -19,10 +19,10 @@ from unplateau.cli import main
 from unplateau.data import open_data, read_pictures
 from unplateau.scenes import scenes
 from unplateau.types import Interval
-from unplateau.upgrade import demand as demands
-from unplateau.upgrade.choice import Candidate, ranked
-from unplateau.upgrade.demand import FAMILIES, demand_of_shares, iou_draws, measured_demand, shrunk
-from unplateau.upgrade.eyechart import CHART, CHARTS
+from unplateau.upgrades import demand as demands
+from unplateau.upgrades.choice import Candidate, ranked
+from unplateau.upgrades.demand import FAMILIES, demand_of_shares, iou_draws, measured_demand, shrunk
+from unplateau.upgrades.eyechart import CHART, CHARTS
 from unplateau.verbs import eyechart as charts
 from unplateau.verbs import rank as verb
 

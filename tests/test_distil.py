@@ -21,11 +21,11 @@ from unplateau.extractors.squeezenet import squeezenet
 from unplateau.training.saved import save_extractor
 from unplateau.training.ssl import EXTRACTOR, SERIES, Schooling
 from unplateau.types import Characteristics, Interval, Level
-from unplateau.upgrade import distil
-from unplateau.upgrade.distil import Lesson, distil_extractor, kept_lesson
-from unplateau.upgrade.hadamard import Moments, hadamard, levelling, standard
-from unplateau.upgrade.lessons import Translation, Variance, heard, misunderstood
-from unplateau.upgrade.teachers import Teacher, open_teacher, weights_by_demand
+from unplateau.upgrades import distil
+from unplateau.upgrades.distil import Lesson, distil_extractor, kept_lesson
+from unplateau.upgrades.hadamard import Moments, hadamard, levelling, standard
+from unplateau.upgrades.lessons import Translation, Variance, heard, misunderstood
+from unplateau.upgrades.teachers import Teacher, open_teacher, weights_by_demand
 from unplateau.verbs import distil as verb
 
 SMALL = Schooling("distil", steps=6, batch=4, evaluations=3)

@@ -16,13 +16,13 @@ from unplateau.errors import DataError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.measures.thresholds import mean_iou
 from unplateau.model import pad_to
-from unplateau.report.eyechart import eyechart_table, write_eyechart
+from unplateau.reports.eyechart import eyechart_table, write_eyechart
 from unplateau.scenes import scenes
 from unplateau.types import Characteristics
-from unplateau.upgrade import eyechart as charts
-from unplateau.upgrade.cache import Part
-from unplateau.upgrade.lesson import taught
-from unplateau.upgrade.probe import QUARTERS, Truth, deal, probe, sampled
+from unplateau.upgrades import eyechart as charts
+from unplateau.upgrades.cache import Part
+from unplateau.upgrades.lesson import taught
+from unplateau.upgrades.probe import QUARTERS, Truth, deal, probe, sampled
 from unplateau.verbs import eyechart as verb
 
 # ---- the light decoder ---------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def small():
         patch.setattr(
             charts, "_scenes", lambda grade, size, seed, count=8, *, draw=charts._scenes: draw(grade, size, seed, count)
         )
-        patch.setattr("unplateau.upgrade.lesson.STEPS", 3)
+        patch.setattr("unplateau.upgrades.lesson.STEPS", 3)
         yield
 
 

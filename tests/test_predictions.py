@@ -26,7 +26,7 @@ from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.views import object_diameter
 from unplateau.errors import DataError, UnplateauError
 from unplateau.measures.curves import CurveType
-from unplateau.report.reading import parse
+from unplateau.reports.reading import parse
 from unplateau.training.scoring import probabilities
 from unplateau.types import Finding, Sample, Task, Verdict
 

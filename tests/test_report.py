@@ -17,10 +17,10 @@ import pytest
 from rich.console import Console
 
 from unplateau.errors import DataError, OutputError, UnplateauError
-from unplateau.report import reading, summary, wording, write_report
-from unplateau.report.canvas import apart
-from unplateau.report.figures_run import law_unit
-from unplateau.report.gains import gain_scale
+from unplateau.reports import reading, summary, wording, write_report
+from unplateau.reports.canvas import apart
+from unplateau.reports.figures_run import law_unit
+from unplateau.reports.gains import gain_scale
 from unplateau.types import Interval
 
 SECTIONS = (
@@ -524,7 +524,7 @@ def test_unwritable_output_is_refused_and_leaves_nothing(tmp_path: Path) -> None
 
 
 def test_report_never_imports_torch() -> None:
-    code = "import sys, unplateau.report; sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
+    code = "import sys, unplateau.reports; sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

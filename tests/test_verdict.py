@@ -21,7 +21,7 @@ from unplateau.diagnosis.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.verdict import consider_remedies, find_remedies, rank, say, scale_table
 from unplateau.files import write_json
-from unplateau.report import summary, write_report
+from unplateau.reports import summary, write_report
 from unplateau.types import COSTS, Epoch, Interval, Remedy
 
 NO_FAULTS = Faults((), ())

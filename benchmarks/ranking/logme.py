@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.types import IGNORE, Pictures
-from unplateau.upgrade.cache import forward
-from unplateau.upgrade.probe import sampled
+from unplateau.upgrades.cache import forward
+from unplateau.upgrades.probe import sampled
 
 PIXELS = 20
 """Of each image, as the rows of the regression."""

@@ -16,9 +16,9 @@ from scipy.stats import kendalltau
 from benchmarks.ranking.logme import logme
 from unplateau.files import plain, write_json
 from unplateau.types import Pictures
-from unplateau.upgrade.cache import features
-from unplateau.upgrade.demand import iou_draws, truth_of
-from unplateau.upgrade.probe import probe
+from unplateau.upgrades.cache import features
+from unplateau.upgrades.demand import iou_draws, truth_of
+from unplateau.upgrades.probe import probe
 from unplateau.verbs.eyechart import Named, charted, supply_of
 from unplateau.verbs.rank import task_ranking
 

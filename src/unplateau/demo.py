@@ -18,7 +18,7 @@ from unplateau.diagnosis.run import decided
 from unplateau.files import writable_folder
 from unplateau.measures.thresholds import mean_iou
 from unplateau.progress import Bar
-from unplateau.report.summary import summary
+from unplateau.reports.summary import summary
 from unplateau.scenes import scenes, write_folder
 from unplateau.training.recipe import Recipe
 from unplateau.types import Pictures

@@ -25,7 +25,7 @@ def eyechart(
 ) -> None:
     """Measure what extractors supply of each family, on planted scenes."""
     from unplateau import api
-    from unplateau.report import eyechart_table
+    from unplateau.reports import eyechart_table
 
     with Bar(Console(stderr=True)) as told:
         content = api.eyechart(extractors, out=out, size=size, seed=seed, told=told)
@@ -50,7 +50,7 @@ def rank(
 ) -> None:
     """Rank extractors for a task, without training each."""
     from unplateau import api
-    from unplateau.report import ranking_table
+    from unplateau.reports import ranking_table
 
     with Bar(Console(stderr=True)) as told:
         content = api.rank(

@@ -35,7 +35,7 @@ def diagnose(
     """Say why the IoU stopped; write diagnosis.json and report.html."""
     ids = class_ids(positive)
     from unplateau import api
-    from unplateau.report import summary
+    from unplateau.reports import summary
 
     # Nothing is trained on saved predictions, so that no bar has anything to show.
     with nullcontext() if predictions else Bar(Console(stderr=True)) as told:
@@ -68,7 +68,7 @@ def curve(
 ) -> None:
     """Say what the training curve of a log from elsewhere does."""
     from unplateau import api
-    from unplateau.report import curve_summary
+    from unplateau.reports import curve_summary
 
     Console().print(curve_summary(api.curve(log, columns=_columns(columns or []), out=out)), soft_wrap=True)
 

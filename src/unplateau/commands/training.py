@@ -57,7 +57,7 @@ def train(
     """Train one model; go on where an interrupted run stopped."""
     ids = class_ids(positive)
     from unplateau import api
-    from unplateau.report import scores_said
+    from unplateau.reports import scores_said
 
     if said := api.loaded(extractor):
         typer.echo(said)
@@ -101,7 +101,7 @@ def compare(
     """Train recipes on the same folds and seeds; say which differences are real."""
     ids = class_ids(positive)
     from unplateau import api
-    from unplateau.report import comparison_table
+    from unplateau.reports import comparison_table
 
     with Bar(Console(stderr=True)) as told:
         content = api.compare(

@@ -26,7 +26,7 @@ def upgrade(
 ) -> None:
     """Build the remedy that a diagnosis names; say what it gained, against what was predicted."""
     from unplateau import api
-    from unplateau.report import upgrade_table
+    from unplateau.reports import upgrade_table
 
     with Bar(Console(stderr=True)) as told:
         content = api.upgrade(
@@ -93,7 +93,7 @@ def extractors(
 ) -> None:
     """List extractors by pretraining and size; their strides, parameters, licences, and what must be fetched."""
     from unplateau import api
-    from unplateau.report import extractors_table
+    from unplateau.reports import extractors_table
 
     console = Console()
     console.print(

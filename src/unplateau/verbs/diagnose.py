@@ -23,7 +23,7 @@ from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import writable_folder, write_json
 from unplateau.measures.curves import ADVICE, read_curve
 from unplateau.progress import Told
-from unplateau.report import write_report
+from unplateau.reports import write_report
 from unplateau.training.logs import read_epochs
 from unplateau.training.train import LOG, save_log
 from unplateau.types import Sample

@@ -13,10 +13,10 @@ from unplateau.errors import DataError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain, writable_folder
 from unplateau.progress import Told
-from unplateau.report import load_diagnosis
+from unplateau.reports import load_diagnosis
 from unplateau.training.ssl import EXTRACTOR, Schooling
-from unplateau.upgrade.distil import RATE, distil_extractor, kept_lesson
-from unplateau.upgrade.teachers import open_teacher, weights_by_demand
+from unplateau.upgrades.distil import RATE, distil_extractor, kept_lesson
+from unplateau.upgrades.teachers import open_teacher, weights_by_demand
 from unplateau.verbs.arguments import refuse_numbers, silent
 from unplateau.verbs.diagnose import DIAGNOSIS
 

@@ -17,10 +17,10 @@ from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.fused import PRETRAINED
 from unplateau.files import plain, writable_folder, write_json
 from unplateau.progress import Told
-from unplateau.report import write_eyechart
+from unplateau.reports import write_eyechart
 from unplateau.types import Interval
-from unplateau.upgrade.cache import identity
-from unplateau.upgrade.eyechart import CHART, CHARTS, SMALLEST_SIDE, chart
+from unplateau.upgrades.cache import identity
+from unplateau.upgrades.eyechart import CHART, CHARTS, SMALLEST_SIDE, chart
 from unplateau.verbs.arguments import refuse_numbers, silent
 
 CHARTED, CHART_PAGE, FEATURES = "eyechart.json", "eyechart.html", "features"

@@ -16,14 +16,14 @@ from unplateau.data.sources import open_data
 from unplateau.errors import DataError
 from unplateau.files import plain, writable_folder, write_json
 from unplateau.progress import Told
-from unplateau.report import load_diagnosis, write_ranking
-from unplateau.report.saved import Saved
+from unplateau.reports import load_diagnosis, write_ranking
+from unplateau.reports.saved import Saved
 from unplateau.types import Interval, Pictures, Sample
-from unplateau.upgrade.choice import Candidate, ranked
-from unplateau.upgrade.demand import FAMILIES, Demand, demand_of_shares, iou_draws, measured_demand, truth_of
-from unplateau.upgrade.demand import trivial_counts as counts_of_colour
-from unplateau.upgrade.eyechart import beside_colour, cost
-from unplateau.upgrade.probe import Truth, probe
+from unplateau.upgrades.choice import Candidate, ranked
+from unplateau.upgrades.demand import FAMILIES, Demand, demand_of_shares, iou_draws, measured_demand, truth_of
+from unplateau.upgrades.demand import trivial_counts as counts_of_colour
+from unplateau.upgrades.eyechart import beside_colour, cost
+from unplateau.upgrades.probe import Truth, probe
 from unplateau.verbs.arguments import refuse_numbers, silent
 from unplateau.verbs.diagnose import DIAGNOSIS
 from unplateau.verbs.eyechart import FEATURES, Named, charted, named_extractors, supply_of

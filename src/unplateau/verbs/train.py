@@ -15,7 +15,7 @@ from unplateau.diagnosis.comparison import Contest, comparison_document, run_con
 from unplateau.extractors.teachers import loaded_by
 from unplateau.files import plain, writable_folder, write_json
 from unplateau.progress import Told
-from unplateau.report import write_comparison
+from unplateau.reports import write_comparison
 from unplateau.training.halving import suited
 from unplateau.training.recipe import Recipe
 from unplateau.training.train import build_pieces, train_model

@@ -15,8 +15,8 @@ from unplateau.errors import DataError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain, writable_folder, write_json
 from unplateau.progress import Told
-from unplateau.report import load_diagnosis, write_upgrade
-from unplateau.report.saved import Saved, Setup
+from unplateau.reports import load_diagnosis, write_upgrade
+from unplateau.reports.saved import Saved, Setup
 from unplateau.training.recipes import read_recipe
 from unplateau.types import Pictures, Sample
 from unplateau.verbs.arguments import refuse_numbers, silent

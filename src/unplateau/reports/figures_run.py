@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from unplateau.report import wording
-from unplateau.report.canvas import (
+from unplateau.reports import wording
+from unplateau.reports.canvas import (
     ALARM,
     INK,
     MUTED,
@@ -28,7 +28,7 @@ from unplateau.report.canvas import (
     rules,
     whisker,
 )
-from unplateau.report.saved import Law, LearningCurve, OperatingPoint, Point, Saved
+from unplateau.reports.saved import Law, LearningCurve, OperatingPoint, Point, Saved
 from unplateau.types import Epoch
 
 FOOT = 44

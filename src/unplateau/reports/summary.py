@@ -10,10 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from unplateau.report import wording
-from unplateau.report.figures_task import reach_said
-from unplateau.report.reading import parse
-from unplateau.report.saved import Saved
+from unplateau.reports import wording
+from unplateau.reports.figures_task import reach_said
+from unplateau.reports.reading import parse
+from unplateau.reports.saved import Saved
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
 STYLES = {"textural": "yellow", "geometric": "green", "semantic": "blue"}

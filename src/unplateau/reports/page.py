@@ -9,10 +9,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unplateau.files import write_bytes
-from unplateau.report import figures_run, figures_task, reading, wording
-from unplateau.report.canvas import Drawing
-from unplateau.report.gains import gain_scale
-from unplateau.report.saved import Saved
+from unplateau.reports import figures_run, figures_task, reading, wording
+from unplateau.reports.canvas import Drawing
+from unplateau.reports.gains import gain_scale
+from unplateau.reports.saved import Saved
 from unplateau.types import Finding, Verdict
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -44,7 +44,7 @@ def write_report(diagnosis: Path, out: Path | None = None) -> Path:
 def render(saved: Saved, folder: Path) -> str:
     """The page as one string; overlays are read from `folder`."""
     environment = Environment(
-        loader=PackageLoader("unplateau.report"),
+        loader=PackageLoader("unplateau.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -31,9 +31,9 @@ from unplateau.model import pad_to
 from unplateau.scenes import scenes
 from unplateau.scenes.base import Difficulty
 from unplateau.types import Characteristics, Interval, Size
-from unplateau.upgrade.cache import BATCH, Part, features, forward, identity
-from unplateau.upgrade.lesson import taught
-from unplateau.upgrade.probe import Truth, deal, probe
+from unplateau.upgrades.cache import BATCH, Part, features, forward, identity
+from unplateau.upgrades.lesson import taught
+from unplateau.upgrades.probe import Truth, deal, probe
 
 CHART = 1
 """Version of the chart: acuities of different versions do not compare."""

@@ -21,7 +21,7 @@ from unplateau.errors import DataError
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import Counts, ScoreTable, best_threshold, counts_at, join
 from unplateau.types import IGNORE, Characteristics, Size
-from unplateau.upgrade.cache import Part
+from unplateau.upgrades.cache import Part
 
 SAMPLED = 128
 """Pixels of an image that the rule is found on: its neighbours would say the same again."""

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from unplateau.files import write_bytes
-from unplateau.report.canvas import FAMILIES, INK, MUTED, VARIABLES, Box, Drawing, axes, draw, rules, whisker
-from unplateau.report.comparison import interval_said
+from unplateau.reports.canvas import FAMILIES, INK, MUTED, VARIABLES, Box, Drawing, axes, draw, rules, whisker
+from unplateau.reports.comparison import interval_said
 
 LINE, HEAD = 20, 34
 """Pixels between two readings of one extractor, and above each extractor for its name."""

@@ -20,7 +20,7 @@ from unplateau.model import SegmentationModel, pad_to
 from unplateau.training.saved import FACTS, load_model
 from unplateau.training.ssl_base import look
 from unplateau.types import Characteristics, Level, Prediction
-from unplateau.upgrade.hadamard import Moments, Standard, standard
+from unplateau.upgrades.hadamard import Moments, Standard, standard
 
 LEAST_WEIGHT = 0.1
 """Of a teacher that supplies nothing of what is demanded, when all weights together are as many as the teachers: the

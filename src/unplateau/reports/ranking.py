@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unplateau.files import write_bytes
-from unplateau.report.comparison import escaped, interval_said, table_lines
+from unplateau.reports.comparison import escaped, interval_said, table_lines
 
 SHOWN = (0, 1, 2, 6, 7, 8)
 """Columns that a terminal has room for."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unplateau.errors import DataError
-from unplateau.report.saved import (
+from unplateau.reports.saved import (
     Answer,
     Baseline,
     DataFacts,

@@ -26,8 +26,8 @@ from unplateau.training.recipe import Recipe
 from unplateau.training.scoring import score
 from unplateau.training.train import build_pieces
 from unplateau.types import Interval, Pictures
-from unplateau.upgrade.eyechart import colour_parts
-from unplateau.upgrade.probe import Truth, deal, probe
+from unplateau.upgrades.eyechart import colour_parts
+from unplateau.upgrades.probe import Truth, deal, probe
 
 FAMILIES = ("textural", "geometric", "semantic")
 

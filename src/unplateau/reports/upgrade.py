@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unplateau.files import write_bytes
-from unplateau.report.comparison import escaped, interval_said, table_lines
+from unplateau.reports.comparison import escaped, interval_said, table_lines
 
 HEADS = ("model", "extractor", "decoder", "IoU", "s each")
 COVERED = {True: "the prediction holds it", False: "the prediction does not hold it", None: "nothing was predicted"}

@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from unplateau.report import wording
-from unplateau.report.canvas import (
+from unplateau.reports import wording
+from unplateau.reports.canvas import (
     ALARM,
     FAMILIES,
     INK,
@@ -27,7 +27,7 @@ from unplateau.report.canvas import (
     rules,
     whisker,
 )
-from unplateau.report.saved import Saved, Share
+from unplateau.reports.saved import Saved, Share
 from unplateau.types import Interval, Rung
 
 FOOT = 44

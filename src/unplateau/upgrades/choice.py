@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unplateau.measures.intervals import COVERAGE, Draws, interval
 from unplateau.types import Interval
-from unplateau.upgrade.demand import FAMILIES, Demand, normal
+from unplateau.upgrades.demand import FAMILIES, Demand, normal
 
 
 @dataclass(frozen=True)

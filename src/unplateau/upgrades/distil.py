@@ -26,8 +26,8 @@ from unplateau.training.saved import save_extractor
 from unplateau.training.ssl import EXTRACTOR, SERIES, STATE, Schooling, Told, calibrated, parts
 from unplateau.training.ssl_state import mark_of, read_facts, write_facts
 from unplateau.training.ssl_views import Look, views
-from unplateau.upgrade.lessons import Pupil, Variance, heard, misunderstood
-from unplateau.upgrade.teachers import Teacher, standards
+from unplateau.upgrades.lessons import Pupil, Variance, heard, misunderstood
+from unplateau.upgrades.teachers import Teacher, standards
 
 # Student and teacher see the same view, so the more views the better ("a good teacher is patient and consistent",
 # arXiv 2106.05237). No smaller than half of the image: what needs the whole scene must be there to be imitated.
