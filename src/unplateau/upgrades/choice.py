@@ -1,7 +1,7 @@
 """Which extractor to train, without training each: what it supplies against what the task demands.
 
-An extractor is worth what a light decoder already reads from it on this task, and, of what is then still missing, what
-it has shown on the eye chart that it can learn, family by family, as far as the task demands the family.
+An extractor is worth what a light decoder already reads from weights that were trained elsewhere, and, of what is then
+still missing, what it has shown on the eye chart that it can learn, family by family, as far as the task demands it.
 
 Axes: R resamples.
 """
@@ -23,6 +23,7 @@ from unplateau.upgrades.demand import FAMILIES, Demand, normal
 class Candidate:
     """An extractor that could be trained: its supply of each family once taught, IoU `reading` on the task at rest.
 
+    Random weights say nothing that training would keep: their reading is that of colour alone.
     `draws` (R,) are those of the reading; `milliseconds` what an image of the task costs.
     """
 

@@ -15,6 +15,7 @@ from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
 from unplateau.errors import DataError
 from unplateau.files import plain, writable_folder, write_json
+from unplateau.measures.intervals import RESAMPLES
 from unplateau.progress import Told
 from unplateau.reports import load_diagnosis, write_ranking
 from unplateau.reports.saved import Saved
@@ -69,7 +70,8 @@ def rank(
     Returns:
         The content of `rank.json`: `data`, `demand` with its source, `ranking` (best first: `extractor`, `place`,
         `best` and `worst` place in 90 % of the resamples, `gain` over the IoU of colour alone, `per_millisecond`,
-        `milliseconds` an image, `reading`, `learnable`), `by_cost` (names by gain per millisecond) and `seconds`.
+        `milliseconds` an image, `reading` at rest, which is that of colour for random weights, `learnable`), `by_cost`
+        (names by gain per millisecond) and `seconds`.
 
     Raises:
         UnplateauError, PieceError, OutputError: as in `eyechart`.
@@ -105,7 +107,8 @@ def task_ranking(
     trivial, _ = iou_draws(counts_of_colour(pictures, truth, seed), list(pictures.groups), np.random.default_rng(seed))
     demand = _demand(pictures, saved, trivial, seed)
     candidates = [
-        _candidate(each, supply, pictures, truth, folder, seed) for each, supply in zip(named, supplies, strict=True)
+        _candidate(each, supply, pictures, truth, trivial, folder, seed)
+        for each, supply in zip(named, supplies, strict=True)
     ]
     rows = ranked(candidates, demand, seed=seed)
     by_cost = sorted(rows, key=lambda row: -row.per_millisecond.mean)
@@ -121,13 +124,23 @@ def task_ranking(
 
 
 def _candidate(
-    each: Named, supply: dict[str, Interval], pictures: Pictures, truth: Truth, folder: Path, seed: int
+    each: Named,
+    supply: dict[str, Interval],
+    pictures: Pictures,
+    truth: Truth,
+    trivial: float,
+    folder: Path,
+    seed: int,
 ) -> Candidate:
+    milliseconds = cost(each.extractor, pictures.size)
+    if not each.extractor.pretrained:
+        # What random weights happen to say is gone once they are trained, so they are not asked.
+        return Candidate(each.name, supply, trivial, np.full(RESAMPLES, trivial), milliseconds)
     own = folder / FEATURES / re.sub(r"[^\w.-]+", "-", each.name[-60:])
     counts = probe(partial(beside_colour, each.extractor, pictures.images, own), truth, seed)
     # The same resamples for all: what is drawn for one is drawn for the others.
     reading, draws = iou_draws(counts, list(pictures.groups), np.random.default_rng(seed))
-    return Candidate(each.name, supply, reading, draws, cost(each.extractor, pictures.size))
+    return Candidate(each.name, supply, reading, draws, milliseconds)
 
 
 def _demand(pictures: Pictures, saved: Saved | None, trivial: float, seed: int) -> Demand:
