@@ -24,7 +24,7 @@ from unplateau.types import Characteristics, Interval, Level
 from unplateau.upgrades import distil
 from unplateau.upgrades.distil import Lesson, distil_extractor, kept_lesson
 from unplateau.upgrades.hadamard import Moments, hadamard, levelling, standard
-from unplateau.upgrades.lessons import Translation, Variance, heard, misunderstood
+from unplateau.upgrades.imitation import Translation, Variance, heard, misunderstood
 from unplateau.upgrades.teachers import Teacher, open_teacher, weights_by_demand
 from unplateau.verbs import distil as verb
 

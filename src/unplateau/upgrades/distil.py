@@ -26,7 +26,7 @@ from unplateau.training.saved import save_extractor
 from unplateau.training.ssl import EXTRACTOR, SERIES, STATE, Schooling, Told, calibrated, parts
 from unplateau.training.ssl_state import mark_of, read_facts, write_facts
 from unplateau.training.ssl_views import Look, views
-from unplateau.upgrades.lessons import Pupil, Variance, heard, misunderstood
+from unplateau.upgrades.imitation import Pupil, Variance, heard, misunderstood
 from unplateau.upgrades.teachers import Teacher, standards
 
 # Student and teacher see the same view, so the more views the better ("a good teacher is patient and consistent",
