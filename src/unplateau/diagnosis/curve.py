@@ -11,7 +11,7 @@ from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.plan import HALF_STEPS
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.scaling import foretell
-from unplateau.diagnosis.trials import LONGER
+from unplateau.diagnosis.trials import LONGER, Trial
 from unplateau.measures.curves import ADVICE, STILL, CurveType, read_curve
 from unplateau.measures.intervals import interval
 from unplateau.types import Finding, Interval, Verdict
@@ -22,7 +22,7 @@ class CurveMeasured:
     """Of the baseline: a type for each fold's curve, the rise over the last third, and the gain of twice the steps.
 
     `half` and `twice_gain` are None where nothing was trained for half as long; `evaluations` is what the shortest of
-    the curves holds.
+    the curves holds. `tried` > 0 is the steps that `twice_gain` was measured with, where it is not foretold for twice.
     """
 
     types: tuple[CurveType, ...]
@@ -32,6 +32,7 @@ class CurveMeasured:
     half: Interval | None
     twice_gain: Interval | None
     evaluations: int
+    tried: int = 0
 
 
 @final
@@ -48,7 +49,7 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
 
     When it misleads: a schedule that lowers the learning rate makes the curve rise and settle at its end whatever the
         task; so the gain comes from whole runs of two lengths, not from the slope of one. A short run of a model in
-        question tells little of a longer one: there the second length is twice the steps.
+        question tells little of a longer one: there the second length is that of a rung of the ladder.
 
     What to do next: train longer only if the gain's interval lies above zero.
 
@@ -69,6 +70,7 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
             half=run.reading(HALF_STEPS) if HALF_STEPS in run.outcomes else None,
             twice_gain=_twice_gain(run) if HALF_STEPS in run.outcomes else None,
             evaluations=min(map(len, curves)),
+            tried=trial.recipe.steps if (trial := longer_trial(run)) else 0,
         )
 
     def judge(self, measured: CurveMeasured) -> Finding:
@@ -80,7 +82,8 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
         if gain.low > 0 and gain.mean >= 2 * STILL:
             verdict = Verdict.CONCERN
         kinds = " / ".join(dict.fromkeys(each.value for each in measured.types))
-        claim = f"The baseline's curve is {kinds}; twice the steps are predicted to add {gain:+.3f} IoU."
+        added = f"{measured.tried} steps added" if measured.tried else "twice the steps are predicted to add"
+        claim = f"The baseline's curve is {kinds}; {added} {gain:+.3f} IoU."
         return Finding("curve", verdict, claim, gain, numbers)
 
 
@@ -99,10 +102,14 @@ def _numbers(measured: CurveMeasured) -> dict[str, Any]:
     return {"rise": measured.rise, "wobble": measured.wobble, "settled_wobble": measured.settled_wobble}
 
 
+def longer_trial(run: Run) -> Trial | None:
+    """The training of more steps, where the model in question had so few that they foretell nothing."""
+    return next((each for each in run.plan.trials if each.remedy == LONGER and each.name in run.outcomes), None)
+
+
 def _twice_gain(run: Run) -> Interval:
-    twice = next((trial.name for trial in run.plan.trials if trial.remedy == LONGER), None)
-    if twice in run.outcomes:
-        return run.resampler.difference(run.sums(twice), run.sums(run.plan.baseline))
+    if trial := longer_trial(run):
+        return run.resampler.difference(run.sums(trial.name), run.sums(run.plan.baseline))
     full, half = run.sums(run.plan.baseline), run.sums(HALF_STEPS)
     draws = np.stack([run.resampler.draws(half), run.resampler.draws(full)], axis=1)
     means = np.array([run.resampler.mean(half), run.resampler.mean(full)])

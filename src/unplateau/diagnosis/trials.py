@@ -23,8 +23,8 @@ LONGER, FINER = "train-longer", "finer-resolution"
 """Remedies whose trial is read by the check that foretells them where they are not tried."""
 
 SHORT = 230
-"""Steps that twice as many of are trained for real: no more than one rung of the ladder, where half of them foretell
-little."""
+"""Steps of a rung of the ladder. A run of at most half as many is trained for so many instead of being foretold: it may
+have learnt nothing yet, and then its half says nothing."""
 
 NARROW = 8
 """Channels at full size below which a rung is widened fourfold, else by half: a step that can be seen."""
@@ -61,7 +61,8 @@ def make_trials(extractor: str, decoder: str, reach: float, recipe: Recipe, *, f
     if math.isfinite(reach):
         trials.append(Trial("more-context", "unet", decoder, recipe))
     if 2 * recipe.steps <= SHORT:
-        trials.append(Trial(LONGER, extractor, decoder, replace(recipe, steps=2 * recipe.steps), cost=2.0))
+        longer = replace(recipe, steps=SHORT)
+        trials.append(Trial(LONGER, extractor, decoder, longer, cost=SHORT / recipe.steps))
     return tuple(trials)
 
 

@@ -179,8 +179,8 @@ def _train_longer(run: Run, measured: Measurements) -> Remedy | None:
     if curve.twice_gain is None:
         return None
     evidence = f"Half the steps score {curve.half:.3f}; the gain is for twice the steps."
-    if any(trial.remedy == LONGER and trial.name in run.outcomes for trial in run.plan.trials):
-        evidence = "Trained once for twice the steps, which so short a training cannot foretell."
+    if curve.tried:
+        evidence = f"Trained once for {curve.tried} steps, which so short a training cannot foretell."
     return Remedy(LONGER, over_seeds(curve.twice_gain, run), "one training run", (evidence,))
 
 
