@@ -30,7 +30,7 @@ DATA = {"data", "types", "errors"}
 EXTRACTORS, DECODERS = {"extractors", "types", "errors"}, {"decoders", "types", "errors"}
 REPORT = {"reports", "types", "errors", "files"}
 BELOW = {"types", "errors", "files", "progress", "measures", "data", "extractors", "decoders", "model"}
-ALL = {*BELOW, "training", "diagnosis", "upgrades", "scenes", "reports", "_version", "api", "demo"}
+ALL = {*BELOW, "training", "diagnosis", "upgrades", "scenes", "reports", "_version", "api", "story"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -50,10 +50,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "upgrades": {*BELOW, "training", "scenes", "diagnosis", "upgrades"},
     "scenes": {"scenes", "types", "errors", "files"},
     "reports": REPORT,
-    "verbs": {*ALL - {"demo", "api"}, "verbs"},
+    "verbs": {*ALL - {"story", "api"}, "verbs"},
     "api": {"verbs"},
-    "demo": ALL,
-    "commands": {"api", "commands", "demo", "errors", "progress", "reports"},
+    "story": ALL,
+    "commands": {"api", "commands", "story", "errors", "progress", "reports"},
     "cli": {"commands", "errors", "files"},
     "__main__": {"cli"},
 }

@@ -20,7 +20,7 @@ from PIL import Image
 from conftest import write_pairs
 from unplateau import api, cli
 from unplateau.cli import main
-from unplateau.demo import demo
+from unplateau.story import demo
 from unplateau.types import Sample
 
 PYTHON_ONLY = {"told", "colours", "progress", "console"}

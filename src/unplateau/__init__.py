@@ -28,7 +28,7 @@ _WHERE = {
     "calibrate": "api",
     "compare": "api",
     "curve": "api",
-    "demo": "demo",
+    "demo": "story",
     "diagnose": "api",
     "distil": "api",
     "eyechart": "api",

@@ -48,6 +48,6 @@ def predict(
 
 def demo(out: Out = Path("runs/demo"), seed: Seed = 0) -> None:
     """Tell the whole story on planted scenes: a plateau, its cause, and what lifts it."""
-    from unplateau.demo import demo as tell
+    from unplateau.story import demo as tell
 
     tell(out=out, seed=seed, console=Console())
