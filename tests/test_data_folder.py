@@ -117,6 +117,12 @@ def test_groups_and_splits_are_read_under_their_one_name(tiny_folder):
     assert source.splits[:3] == ("train", "val", "test")
 
 
+def test_groups_in_another_encoding_are_said_in_one_sentence(tiny_folder):
+    (tiny_folder / "groups.csv").write_bytes("stem,group\np00,Straße\n".encode("latin-1"))
+    with pytest.raises(DataError, match="must be text in UTF-8, but its byte 20 is not"):
+        FolderSource(tiny_folder)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

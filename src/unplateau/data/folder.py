@@ -15,6 +15,7 @@ import csv
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -181,17 +182,22 @@ def read_groups(folder: Path, stems: tuple[str, ...]) -> tuple[tuple[str, ...], 
 
 
 def _rows(path: Path) -> dict[str, tuple[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        columns = reader.fieldnames or ()
-        if not {"stem", "group"} <= set(columns):
-            raise DataError(
-                f"{path} must begin with the line stem,group or stem,group,split, but its columns are "
-                f"{some(columns, 5) or 'none'}: add that first line and use commas."
-            )
-        table: dict[str, tuple[str, str]] = {}
-        for row in reader:
-            _add_row(table, row, path, reader.line_num)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} must be text in UTF-8, but its byte {error.start} is not: save it as CSV in UTF-8."
+        ) from None
+    reader = csv.DictReader(StringIO(text, newline=""), skipinitialspace=True)
+    columns = reader.fieldnames or ()
+    if not {"stem", "group"} <= set(columns):
+        raise DataError(
+            f"{path} must begin with the line stem,group or stem,group,split, but its columns are "
+            f"{some(columns, 5) or 'none'}: add that first line and use commas."
+        )
+    table: dict[str, tuple[str, str]] = {}
+    for row in reader:
+        _add_row(table, row, path, reader.line_num)
     return table
 
 
