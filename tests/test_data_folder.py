@@ -119,7 +119,7 @@ def test_groups_and_splits_are_read_under_their_one_name(tiny_folder):
 
 def test_groups_in_another_encoding_are_said_in_one_sentence(tiny_folder):
     (tiny_folder / "groups.csv").write_bytes("stem,group\np00,Straße\n".encode("latin-1"))
-    with pytest.raises(DataError, match="must be text in UTF-8, but its byte 20 is not"):
+    with pytest.raises(DataError, match="must be text in UTF-8, but its byte 19 is not"):
         FolderSource(tiny_folder)
 
 
