@@ -11,7 +11,7 @@ from unplateau.diagnosis.check import AbstractCheck
 from unplateau.diagnosis.plan import HALF_STEPS
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.scaling import foretell
-from unplateau.diagnosis.trials import LONGER, Trial
+from unplateau.diagnosis.trials import LONGER
 from unplateau.measures.curves import ADVICE, STILL, CurveType, read_curve
 from unplateau.measures.intervals import interval
 from unplateau.types import Finding, Interval, Verdict
@@ -70,7 +70,7 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
             half=run.reading(HALF_STEPS) if HALF_STEPS in run.outcomes else None,
             twice_gain=_twice_gain(run) if HALF_STEPS in run.outcomes else None,
             evaluations=min(map(len, curves)),
-            tried=trial.recipe.steps if (trial := longer_trial(run)) else 0,
+            tried=trial.recipe.steps if (trial := run.trial(LONGER)) else 0,
         )
 
     def judge(self, measured: CurveMeasured) -> Finding:
@@ -102,13 +102,8 @@ def _numbers(measured: CurveMeasured) -> dict[str, Any]:
     return {"rise": measured.rise, "wobble": measured.wobble, "settled_wobble": measured.settled_wobble}
 
 
-def longer_trial(run: Run) -> Trial | None:
-    """The training of more steps, where the model in question had so few that they foretell nothing."""
-    return next((each for each in run.plan.trials if each.remedy == LONGER and each.name in run.outcomes), None)
-
-
 def _twice_gain(run: Run) -> Interval:
-    if trial := longer_trial(run):
+    if trial := run.trial(LONGER):
         return run.resampler.difference(run.sums(trial.name), run.sums(run.plan.baseline))
     full, half = run.sums(run.plan.baseline), run.sums(HALF_STEPS)
     draws = np.stack([run.resampler.draws(half), run.resampler.draws(full)], axis=1)

@@ -60,15 +60,11 @@ class ResolutionCheck(AbstractCheck[ResolutionMeasured]):
     def measure(self, run: Run) -> ResolutionMeasured:
         """Ceilings with intervals over images."""
         height, width = run.answered or run.pictures.size
-        by_stride = {stride: self._ceiling(run, (height, width), stride) for stride in STRIDES}
-        finer = self._ceiling(run, (2 * height, 2 * width), 1)
-        baseline = run.reading(run.plan.baseline).mean
+        by_stride = {stride: _ceiling(run, (height, width), stride) for stride in STRIDES}
+        finer = _ceiling(run, (2 * height, 2 * width), 1)
         here = by_stride[1]
-        # A model that scores b of the ceiling c now is taken to score b / c of the finer one.
-        gains = [baseline * (high / low - 1) for high, low in ((finer.mean, here.mean), (finer.low, here.high))]
-        top = baseline * (finer.high / here.low - 1)
-        gain = Interval(gains[0], min(gains), max(top, gains[0]))
-        return ResolutionMeasured(by_stride, finer, _tried(run, here, finer) or gain, run.answered)
+        gain = _tried(run, here, finer) or _promised(run, here, finer)
+        return ResolutionMeasured(by_stride, finer, gain, run.answered)
 
     def judge(self, measured: ResolutionMeasured) -> Finding:
         """Concern when the working grid alone costs more than a few points."""
@@ -82,30 +78,41 @@ class ResolutionCheck(AbstractCheck[ResolutionMeasured]):
         gain = None if side else measured.gain
         return Finding("resolution", verdict, claim, gain, {"ceiling_by_stride": measured.by_stride})
 
-    def _ceiling(self, run: Run, grid: tuple[int, int], stride: int) -> Interval:
-        task = run.pictures.task
-        classes = 2 if task.binary else task.outputs
-        picked = spread(tuple(range(len(run.source))), IMAGES)
-        counts = np.stack(
-            [resolution_counts(task_mask(run.source.mask(index), task), grid, stride, classes) for index in picked]
-        )
-        scored = counts[:, 1:] if task.binary else counts
-        generator = np.random.default_rng(run.seed)
-        return bootstrap(scored.astype(np.float64), mean_iou, generator, resamples=200)
-
 
 def grid_costs(run: Run) -> bool:
     """Whether there is a finer grid to be had, and its ceiling alone promises a gain that is worth four trainings."""
     if min(run.pictures.native) <= min(run.pictures.size):
         return False
-    return ResolutionCheck().measure(run).gain.mean >= COSTLY
+    height, width = run.pictures.size
+    here, finer = _ceiling(run, (height, width), 1), _ceiling(run, (2 * height, 2 * width), 1)
+    return _promised(run, here, finer).mean >= COSTLY
+
+
+def _ceiling(run: Run, grid: tuple[int, int], stride: int) -> Interval:
+    task = run.pictures.task
+    classes = 2 if task.binary else task.outputs
+    picked = spread(tuple(range(len(run.source))), IMAGES)
+    counts = np.stack(
+        [resolution_counts(task_mask(run.source.mask(index), task), grid, stride, classes) for index in picked]
+    )
+    scored = counts[:, 1:] if task.binary else counts
+    generator = np.random.default_rng(run.seed)
+    return bootstrap(scored.astype(np.float64), mean_iou, generator, resamples=200)
+
+
+def _promised(run: Run, here: Interval, finer: Interval) -> Interval:
+    """What the ceilings alone say of twice the grid: a model that scores b of c now is taken to score b / c there."""
+    baseline = run.reading(run.plan.baseline).mean
+    gains = [baseline * (high / low - 1) for high, low in ((finer.mean, here.mean), (finer.low, here.high))]
+    top = baseline * (finer.high / here.low - 1)
+    return Interval(gains[0], min(gains), max(top, gains[0]))
 
 
 def _tried(run: Run, here: Interval, finer: Interval) -> Interval | None:
     """What twice the grid added where it was trained, each IoU times the ceiling of its grid: IoU at native size."""
-    name = next((trial.name for trial in run.plan.trials if trial.remedy == FINER), None)
-    if name not in run.outcomes:
+    trial = run.trial(FINER)
+    if trial is None:
         return None
-    above, below = run.sums(name), run.sums(run.plan.baseline)
+    above, below = run.sums(trial.name), run.sums(run.plan.baseline)
     centre = finer.mean * run.resampler.mean(above) - here.mean * run.resampler.mean(below)
     return interval(centre, finer.mean * run.resampler.draws(above) - here.mean * run.resampler.draws(below))

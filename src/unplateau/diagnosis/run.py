@@ -13,6 +13,7 @@ from unplateau.data.sources import AbstractSource
 from unplateau.diagnosis.choosing import choosing_units, prefer, unit_sums
 from unplateau.diagnosis.fits import Fitted
 from unplateau.diagnosis.plan import CONTEXT, Plan, mapped
+from unplateau.diagnosis.trials import Trial
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
 from unplateau.measures.thresholds import Counts, counts_at, iou, mean_iou, mean_over_classes
 from unplateau.training.recipe import Recipe
@@ -95,6 +96,10 @@ class Run:
         seen = np.ones(len(self.pictures), bool)
         seen[[index for fold in self.folds for index in fold.report]] = False
         return ~seen
+
+    def trial(self, remedy: str) -> Trial | None:
+        """The trial of a remedy, where it was trained."""
+        return next((each for each in self.plan.trials if each.remedy == remedy and each.name in self.outcomes), None)
 
     def reading(self, name: str) -> Interval:
         """IoU of a rung with its interval."""

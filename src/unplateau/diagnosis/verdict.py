@@ -203,7 +203,7 @@ def _finer_resolution(run: Run, measured: Measurements) -> Remedy | None:
         f"A perfect answer on the {height} x {width} grid scores {resolution.by_stride[1]:.3f} at native size, "
         f"on twice the grid {resolution.finer:.3f}."
     )
-    if any(trial.remedy == FINER and trial.name in run.outcomes for trial in run.plan.trials):
+    if run.trial(FINER):
         trained = "Trained once on twice the grid; the gain is that of the IoU at native size."
         return Remedy(FINER, over_seeds(resolution.gain, run), "more compute", (evidence, trained))
     return Remedy(FINER, resolution.gain, "more compute", (evidence,))

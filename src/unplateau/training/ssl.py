@@ -78,6 +78,10 @@ class Schooling:
         """Steps between evaluations; where it does not divide the steps, the last interval is the shorter one."""
         return math.ceil(self.steps / self.evaluations)
 
+    def ends(self, step: int) -> bool:
+        """Whether an evaluation follows that many steps."""
+        return step % self.evaluate_every == 0 or step == self.steps
+
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
         rise = max(1.0, self.warmup * self.steps)
@@ -140,7 +144,7 @@ class _Run:
     @property
     def due(self) -> bool:
         """Whether this step ends with an evaluation."""
-        return self.state.step % self.schooling.evaluate_every == 0 or self.state.step == self.schooling.steps
+        return self.schooling.ends(self.state.step)
 
     def advance(self) -> None:
         """One optimiser step."""

@@ -140,7 +140,7 @@ class _Run:
     @property
     def due(self) -> bool:
         """Whether this step ends with an evaluation."""
-        return self.progress.step % self.schooling.evaluate_every == 0 or self.progress.step == self.schooling.steps
+        return self.schooling.ends(self.progress.step)
 
     def advance(self) -> None:
         """One optimiser step."""
