@@ -234,6 +234,36 @@ QUICK = (
 )
 """At least 24 cases over at least 12 plants."""
 
+UNSEEN = (
+    ("context", "healthy", 0),
+    ("context", "omitted", 0),
+    ("context", "tenth", 0),
+    ("context", "short-reach", 1),
+    ("context", "small-extractor", 0),
+    ("context", "threshold", 1),
+    ("context", "cut-short", 0),
+    ("context", "domain", 1),
+    ("bubil_cells", "healthy", 0),
+    ("bubil_cells", "jittered", 0),
+    ("bubil_cells", "misnumbered", 0),
+    ("bubil_cells", "coarse", 0),
+    ("bubil_cells", "weak-decoder", 1),
+    ("bubil_cells", "near-duplicates", 0),
+    ("bubil_cells", "shifted", 0),
+    ("bubil_cells", "imbalance", 1),
+    ("bubil_cells", "leak", 0),
+    ("fire_video", "healthy", 0),
+    ("fire_video", "swapped", 0),
+    ("fire_video", "tenth", 1),
+    ("fire_video", "small-extractor", 1),
+    ("fire_video", "threshold", 0),
+    ("fire_video", "domain", 0),
+    ("fire_video", "other-family", 0),
+    ("fire_video", "encoding", 0),
+    ("fire_video", "metric", 0),
+)
+"""Bases that nothing was fitted on and no diagnosis was mended by: diagnosed once, the truth made before."""
+
 FULL = tuple(
     (base, plant, strength)
     for base in BASES
