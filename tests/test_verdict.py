@@ -84,6 +84,12 @@ def test_of_gains_that_tie_the_cheapest_comes_first():
     assert order(dear, cheap) == order(cheap, dear) == ["cheap", "dear"]
 
 
+def test_of_gains_that_tie_one_that_surely_gains_comes_before_one_that_may_add_nothing():
+    sure = remedy("sure", 0.10, "new data")
+    unsure = replace(remedy("unsure", 0.10, "minutes"), gain=Interval(0.10, -0.01, 0.2))
+    assert order(unsure, sure) == ["sure", "unsure"]
+
+
 def test_a_cheap_remedy_does_not_pass_one_that_gains_clearly_more():
     assert order(remedy("dear", 0.10, "new data"), remedy("cheap", 0.10 - 2 * TIE, "minutes")) == ["dear", "cheap"]
 

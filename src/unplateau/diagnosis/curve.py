@@ -68,7 +68,7 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
             wobble=float(np.mean([reading.wobble for reading in readings])),
             settled_wobble=float(np.mean([reading.settled_wobble for reading in readings])),
             half=run.reading(HALF_STEPS) if HALF_STEPS in run.outcomes else None,
-            twice_gain=_twice_gain(run) if HALF_STEPS in run.outcomes else None,
+            twice_gain=twice_gain(run) if HALF_STEPS in run.outcomes or run.trial(LONGER) else None,
             evaluations=min(map(len, curves)),
             tried=trial.recipe.steps if (trial := run.trial(LONGER)) else 0,
         )
@@ -102,7 +102,8 @@ def _numbers(measured: CurveMeasured) -> dict[str, Any]:
     return {"rise": measured.rise, "wobble": measured.wobble, "settled_wobble": measured.settled_wobble}
 
 
-def _twice_gain(run: Run) -> Interval:
+def twice_gain(run: Run) -> Interval:
+    """What twice the steps are foretold to add to the baseline, or what its trial with more of them added."""
     if trial := run.trial(LONGER):
         return run.resampler.difference(run.sums(trial.name), run.sums(run.plan.baseline))
     full, half = run.sums(run.plan.baseline), run.sums(HALF_STEPS)

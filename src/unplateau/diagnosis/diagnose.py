@@ -28,13 +28,14 @@ from unplateau.diagnosis.metric import MetricCheck
 from unplateau.diagnosis.normalisation import NormalisationCheck
 from unplateau.diagnosis.operating_point import OperatingMeasured, OperatingPointCheck
 from unplateau.diagnosis.overfit import STEPS, OverfitCheck, again, fits_by_heart, learnt, one_batch
-from unplateau.diagnosis.plan import make_fits, make_given_fits, make_plan, own_names, stages, with_given
+from unplateau.diagnosis.plan import make_fits, make_given_fits, make_plan, own_names, shortened, with_given
 from unplateau.diagnosis.prior import position_scores
 from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured, grid_costs
 from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.settling import settled
 from unplateau.diagnosis.shuffled import SHUFFLED, ShuffledCheck, shuffled_fit
-from unplateau.diagnosis.trials import on_twice_the_grid
+from unplateau.diagnosis.stages import first_stage, later_stages
+from unplateau.diagnosis.trials import on_twice_the_grid, rehearsed
 from unplateau.diagnosis.views import contours, object_diameter
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.progress import Told
@@ -136,12 +137,12 @@ def train_given(source: AbstractSource, pictures: Pictures, order: Order, given:
     parts = its_fold(given, pictures)
     diameter, decoder = object_diameter(pictures), given.saved.decoder
     bare = make_plan(diameter, pictures.size, baseline="unet", candidate=order.candidate, untrained=order.untrained)
-    plan = with_given(bare, given.made, decoder)
+    plan = with_given(bare if order.thorough else shortened(bare), given.made, decoder)
     outcomes = {plan.baseline: tuple(answered(given, pictures, fold) for fold in parts)}
     reported = given.saved.reported
     run = Run(source, pictures, parts, diameter, plan, outcomes, order.seed, reported, recipe=given.recipe)
     if grid_costs(run):
-        finer = on_twice_the_grid(given.made.extractor, decoder, given.recipe)
+        finer = on_twice_the_grid(given.made.extractor, decoder, rehearsed(given.recipe))
         run = replace(run, plan=replace(plan, trials=(*plan.trials, finer)), _sums={})
     fits = make_given_fits(run.plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
     again = make_fits(plan, pictures, parts, given.recipe, given.made.seed)
@@ -155,14 +156,14 @@ def fitting(recipe: Recipe, diameter: float) -> Recipe:
 
 def _in_stages(run: Run, fits: list[Fit], own: list[Fit], order: Order) -> tuple[Run, Faults]:
     """Train what settles most first, and stop when it is settled. `own` are the trainings of the model in question."""
-    first, *later = stages(run.plan, fits)
+    first = first_stage(run.plan, fits)
     prior = tuple(position_scores(run.pictures, fold) for fold in run.folds)
     run = _trained(replace(run, outcomes={PRIOR: prior, **run.outcomes}), first, _told_on(order, 0, len(fits)))
     done = len(first)
     run = _controlled(run, own[0], replace(order, told=lambda *_: order.told(done, len(fits), "a control")))
     faults = find_faults(run, own[0])
     run = try_repairs(run, faults, own, order.cache, lambda *_: order.told(done, len(fits), "a repair"))
-    for stage in later:
+    for stage in later_stages(run, fits):
         if not order.thorough and settled(run, faults):
             break
         run = _trained(run, stage, _told_on(order, done, len(fits)))

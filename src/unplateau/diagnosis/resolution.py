@@ -113,6 +113,6 @@ def _tried(run: Run, here: Interval, finer: Interval) -> Interval | None:
     trial = run.trial(FINER)
     if trial is None:
         return None
-    above, below = run.sums(trial.name), run.sums(run.plan.baseline)
+    above, below = run.sums(trial.name), run.sums(run.plan.control)
     centre = finer.mean * run.resampler.mean(above) - here.mean * run.resampler.mean(below)
     return interval(centre, finer.mean * run.resampler.draws(above) - here.mean * run.resampler.draws(below))
