@@ -76,7 +76,7 @@ def test_what_is_known_by_heart_asks_for_data_first_and_what_is_not_for_another_
     heart = staged(with_trials(made_run({"context": 0.5}, seen=0.9)))
     not_learnt = staged(with_trials(made_run({"context": 0.5}, seen=0.5)))
     assert heart[0] == [less_name(0.25), less_name(0.5)]
-    assert not_learnt[0] == ["trial larger-extractor", "trial stronger-decoder"]
+    assert not_learnt[0] == ["trial larger-extractor", "trial rebalance"]
 
 
 def test_the_candidate_comes_before_the_ladder_and_nothing_is_trained_twice():

@@ -28,8 +28,7 @@ def settled(run: Run, faults: Faults) -> bool:
     would be measured on top of them. So does a threshold that is off by much. What costs more must gain more; and a
     candidate that was named is always tried.
     """
-    sure = [fault for fault in faults.faults if not fault.partly]
-    if any(fault.remedy in INVALID or _clear(repair_gain(run, fault), fault.cost) for fault in sure):
+    if any(fault.remedy in INVALID or _clear(repair_gain(run, fault), fault.cost) for fault in faults.faults):
         return True
     regret = OperatingPointCheck().measure(run).regret if run.binary else Interval(0.0, 0.0, 0.0)
     if regret.low > 0 and regret.mean >= FREE:

@@ -15,8 +15,9 @@ AT_A_TIME: Final = 2
 """Trainings between two questions whether the verdict is settled. It does not follow the number of cores, so that the
 same seed measures the same on every machine."""
 
-TRIALS = (FINER, LONGER, "more-context", "larger-extractor", "stronger-decoder", "rebalance")
-"""Remedies in the order in which they are tried on a model that does not even fit what it has seen."""
+TRIALS = (FINER, LONGER, "more-context", "larger-extractor", "rebalance", "stronger-decoder")
+"""Remedies in the order in which they are tried on a model that does not even fit what it has seen; the decoder works
+at full size and is the dearest."""
 
 
 def first_stage(plan: Plan, fits: list[Fit]) -> list[Fit]:
