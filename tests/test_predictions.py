@@ -32,7 +32,7 @@ from unplateau.types import Finding, Sample, Task, Verdict
 
 ONE, MANY = Task((1,), (0, 1), ("thing",)), Task((), (0, 1, 2), ("a", "b", "c"))
 SIZE = (10, 14)
-UNASKED = "Not measured: no training."
+UNASKED = "Not measured: it takes trainings that were not done."
 
 
 def mask_of(index: int, height: int = 40, width: int = 48) -> np.ndarray:

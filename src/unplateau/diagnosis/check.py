@@ -26,7 +26,7 @@ class AbstractCheck(ABC, Generic[Measured]):
         """What the numbers say: the only place with a threshold."""
 
 
-UNMEASURED = "Not measured: no training."
+UNMEASURED = "Not measured: it takes trainings that were not done."
 """What a check says whose trainings are absent: none was wanted, or the verdict was settled before them."""
 
 

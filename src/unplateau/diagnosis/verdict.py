@@ -125,9 +125,8 @@ def _untold(run: Run, measured: Measurements) -> str:
 
 def scale_table(run: Run, measured: Measurements) -> tuple[ScaleAnswer, ...]:
     """The essay's four kinds of scale, and the bug."""
-    data = _finding(measured, "data scale")
     return (
-        ScaleAnswer("data", _answer(data.verdict), data.claim, data.gain),
+        _data(measured),
         _labels(run, measured),
         _model(run, measured),
         _pretraining(run, measured),
@@ -262,6 +261,14 @@ def _what(remedies: tuple[Remedy, ...]) -> str:
     return f"First remedy: {first.name}, which {sure} {first.gain:+.2f} IoU (90 % interval; cost: {first.cost})."
 
 
+def _data(measured: Measurements) -> ScaleAnswer:
+    """From the learning curve; where none was drawn, from what is known by heart."""
+    found, inferred = _finding(measured, "data scale"), by_heart(measured)
+    if measured.data is None and inferred:
+        return ScaleAnswer("data", worth_it(inferred), BY_HEART, inferred)
+    return ScaleAnswer("data", _answer(found.verdict), found.claim, found.gain)
+
+
 def _labels(run: Run, measured: Measurements) -> ScaleAnswer:
     """Yes where mending masks surely gains; no when contours allow more and no object is found missing."""
     faults = [fault for fault in measured.faults.faults if fault.remedy in OF_LABELS]
@@ -303,7 +310,7 @@ def _pretraining(run: Run, measured: Measurements) -> ScaleAnswer:
     gain = measured.ladder.pretraining
     if gain is None:
         why = "No pretrained candidate was given: name one with `extractor`."
-        return ScaleAnswer("pretraining", "undetermined", why if measured.ladder else "Not measured: no training.")
+        return ScaleAnswer("pretraining", "undetermined", why)
     return ScaleAnswer(
         "pretraining", worth_it(gain), f"The candidate is {gain:+.3f} against the best from scratch.", gain
     )
