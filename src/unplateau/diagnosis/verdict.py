@@ -86,7 +86,8 @@ def calibrated(remedies: tuple[Remedy, ...], run: Run) -> tuple[Remedy, ...]:
     """
     if len(run.folds) > 1:
         return remedies
-    return tuple(replace(each, gain=_wider(each.gain)) if each.name in SINGLE else each for each in remedies)
+    single = (*SINGLE, FINER) if run.trial(FINER) else SINGLE
+    return tuple(replace(each, gain=_wider(each.gain)) if each.name in single else each for each in remedies)
 
 
 def _wider(gain: Interval) -> Interval:
