@@ -90,6 +90,12 @@ def test_of_gains_that_tie_one_that_surely_gains_comes_before_one_that_may_add_n
     assert order(unsure, sure) == ["sure", "unsure"]
 
 
+def test_of_gains_that_may_be_nothing_the_larger_comes_first_whatever_it_costs():
+    dear, cheap = (replace(remedy(name, 0.1, cost), gain=Interval(gain, -0.05, 0.2)) for name, cost, gain in (
+        ("dear", "new data", 0.10), ("cheap", "minutes", 0.09)))  # fmt: skip
+    assert order(cheap, dear) == ["dear", "cheap"]
+
+
 def test_a_cheap_remedy_does_not_pass_one_that_gains_clearly_more():
     assert order(remedy("dear", 0.10, "new data"), remedy("cheap", 0.10 - 2 * TIE, "minutes")) == ["dear", "cheap"]
 

@@ -95,20 +95,18 @@ def _wider(gain: Interval) -> Interval:
 
 
 def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
-    """By gain, best first; of those within `TIE` of the best that is left, the cheapest first.
+    """By gain, best first; of those within `TIE` of the best that is left that surely gain, the cheapest first.
 
-    Where some of them surely gain, the cheapest of these: a low cost is no reason to try what may add nothing.
-
-    What makes the number itself wrong comes before all: no other gain can be believed until it is put right.
+    What may add nothing is no cheaper for it, so that there the larger gain decides. What makes the number itself wrong
+    comes before all: no other gain can be believed until it is put right.
     """
     ranked = [remedy for remedy in remedies if remedy.name in INVALID]
     left = sorted((each for each in remedies if each.name not in INVALID), key=lambda remedy: -remedy.gain.mean)
     while left:
-        tied = [remedy for remedy in left if remedy.gain.mean >= left[0].gain.mean - TIE]
-        sure = [remedy for remedy in tied if remedy.gain.low > 0]
-        cheapest = min(sure or tied, key=lambda remedy: (COSTS.index(remedy.cost), -remedy.gain.mean))
-        ranked.append(cheapest)
-        left.remove(cheapest)
+        sure = [remedy for remedy in left if remedy.gain.mean >= left[0].gain.mean - TIE and remedy.gain.low > 0]
+        first = min(sure, key=lambda remedy: (COSTS.index(remedy.cost), -remedy.gain.mean)) if sure else left[0]
+        ranked.append(first)
+        left.remove(first)
     return tuple(ranked)
 
 
