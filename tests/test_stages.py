@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from made_run import made_pictures, made_run
+from made_run import changed, made_pictures, made_run
 from unplateau.data.splits import split
 from unplateau.diagnosis.faults import Faults
 from unplateau.diagnosis.fits import Fit
@@ -99,6 +99,16 @@ def test_the_short_ladder_keeps_what_the_families_rest_on():
     left = {rung.name for rung in plan.rungs} - {rung.name for rung in shortened(plan).rungs}
     assert left == {"reach D/4", "reach D/2", "reach D", "reach 4D"}
     assert {rung.family for rung in shortened(plan).rungs} == {rung.family for rung in plan.rungs}
+
+
+@pytest.mark.parametrize("rehearsal", [None, Recipe(steps=230)], ids=["whole", "rehearsed"])
+def test_a_trial_that_surely_gains_ends_the_measuring_unless_it_was_a_rehearsal(rehearsal):
+    run = with_trials(made_run({"context": 0.5}, noise=0.0, seen=0.5, groups=40))
+    better = made_run({"context": 0.8}, noise=0.0, groups=40).outcomes["context"]
+    outcomes = {"trial larger-extractor": better, REHEARSAL: run.outcomes[run.plan.baseline]}
+    tried = changed(replace(run, plan=replace(run.plan, rehearsal=rehearsal)), **outcomes)
+    tried = replace(tried, outcomes={k: v for k, v in tried.outcomes.items() if not k.startswith("data-")}, _sums={})
+    assert settled(tried, Faults((), ())) == (rehearsal is None)
 
 
 def few(effective: float) -> Faults:

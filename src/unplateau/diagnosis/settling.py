@@ -39,11 +39,13 @@ def settled(run: Run, faults: Faults) -> bool:
 
 
 def _measured_gains(run: Run) -> list[Interval]:
-    """What the trainings so far say that trials, the candidate and twice the data add."""
-    gains = [trial_gain(run, trial) for trial in tried(run)]
+    """What the trainings so far say that trials, the candidate and twice the data add; not what rehearsals say, which
+    a whole training may take back.
+    """
+    gains = [] if run.plan.rehearsal else [trial_gain(run, trial) for trial in tried(run)]
     if run.trial(LONGER):
         gains.append(over_seeds(twice_gain(run), run))
-    if run.trial(FINER):
+    if run.trial(FINER) and not run.plan.rehearsal:
         gains.append(over_seeds(ResolutionCheck().measure(run).gain, run))
     if not run.plan.trials:
         return gains
