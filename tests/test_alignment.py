@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import real_folder
 from made_run import made_run
-from unplateau.data import open_data, read_pictures
-from unplateau.diagnosis.alignment import (
+from unplateau.checks.alignment import (
     AlignmentCheck,
     AlignmentMeasured,
     measure_alignment,
@@ -22,7 +21,8 @@ from unplateau.diagnosis.alignment import (
     shifted_splits,
     turned,
 )
-from unplateau.diagnosis.realigned import realigned
+from unplateau.checks.realigned import realigned
+from unplateau.data import open_data, read_pictures
 from unplateau.errors import DataError
 from unplateau.measures.alignment import (
     TURNS,

@@ -13,9 +13,9 @@ from made_run import curve, made_run
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis import faults as module
 from unplateau.diagnosis.faults import INVALID, Fault, Faults, as_it_is, find_faults, remedy_of, tried, try_repairs
-from unplateau.diagnosis.fits import Fitted
-from unplateau.diagnosis.plan import CONTEXT, make_fits, make_plan
-from unplateau.diagnosis.run import Run
+from unplateau.experiments.fits import Fitted
+from unplateau.experiments.plan import CONTEXT, make_fits, make_plan
+from unplateau.experiments.run import Run
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS
 from unplateau.scenes import scenes

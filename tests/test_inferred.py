@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from made_run import changed, made_run
-from unplateau.diagnosis.data_scale import CLOSED
+from unplateau.checks.data_scale import CLOSED
 from unplateau.diagnosis.diagnose import Measurements, measure_all
 from unplateau.diagnosis.faults import Faults
 from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.trials import make_trials
 from unplateau.diagnosis.verdict import SINGLE, WIDER, calibrated
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import make_trials
 from unplateau.training.recipe import Recipe
 from unplateau.types import Finding, Interval, Remedy, Verdict
 

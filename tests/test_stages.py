@@ -10,8 +10,10 @@ import pytest
 from made_run import changed, made_pictures, made_run
 from unplateau.data.splits import split
 from unplateau.diagnosis.faults import Faults
-from unplateau.diagnosis.fits import Fit
-from unplateau.diagnosis.plan import (
+from unplateau.diagnosis.settling import settled
+from unplateau.diagnosis.stages import later_stages
+from unplateau.experiments.fits import Fit
+from unplateau.experiments.plan import (
     CANDIDATE,
     HALF_STEPS,
     UNTRAINED,
@@ -23,10 +25,8 @@ from unplateau.diagnosis.plan import (
     shortened,
     with_given,
 )
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.settling import settled
-from unplateau.diagnosis.stages import later_stages
-from unplateau.diagnosis.trials import REHEARSAL, make_trials
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import REHEARSAL, make_trials
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made
 from unplateau.types import Finding, Interval, Verdict

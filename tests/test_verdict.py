@@ -16,10 +16,10 @@ from unplateau.diagnosis.diagnose import CHECKS, Measurements, measure_all
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import COUNT, OF_ONE_GROUP, draw_worst, overlay
 from unplateau.diagnosis.faults import Faults, find_faults
-from unplateau.diagnosis.gains import TIE, WORTH, worth_listing
-from unplateau.diagnosis.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED
-from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.verdict import consider_remedies, find_remedies, rank, say, scale_table
+from unplateau.experiments.gains import TIE, WORTH, worth_listing
+from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED
+from unplateau.experiments.run import Run
 from unplateau.files import write_json
 from unplateau.reports import summary, write_report
 from unplateau.types import COSTS, Epoch, Interval, Remedy

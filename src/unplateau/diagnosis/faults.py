@@ -12,21 +12,21 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unplateau.diagnosis import alignment, class_index, labels, overfit
-from unplateau.diagnosis.alignment import AlignmentCheck, AlignmentMeasured
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.class_index import ClassIndexCheck, ClassIndexMeasured
-from unplateau.diagnosis.diversity import DiversityCheck
-from unplateau.diagnosis.domain import DomainCheck, DomainMeasured
-from unplateau.diagnosis.fits import Fit, Fitted, run_fits
-from unplateau.diagnosis.labels import LabelsCheck, LabelsMeasured
-from unplateau.diagnosis.leaks import LeaksCheck, LeaksMeasured
-from unplateau.diagnosis.metric import MetricCheck, MetricMeasured
-from unplateau.diagnosis.normalisation import NormalisationCheck, NormalisationMeasured, respelled
-from unplateau.diagnosis.overfit import OverfitCheck, OverfitMeasured
-from unplateau.diagnosis.realigned import realigned
-from unplateau.diagnosis.run import Run, Sums, decided
-from unplateau.diagnosis.shuffled import ShuffledCheck
+from unplateau.checks import alignment, class_index, labels, overfit
+from unplateau.checks.alignment import AlignmentCheck, AlignmentMeasured
+from unplateau.checks.check import AbstractCheck
+from unplateau.checks.class_index import ClassIndexCheck, ClassIndexMeasured
+from unplateau.checks.diversity import DiversityCheck
+from unplateau.checks.domain import DomainCheck, DomainMeasured
+from unplateau.checks.labels import LabelsCheck, LabelsMeasured
+from unplateau.checks.leaks import LeaksCheck, LeaksMeasured
+from unplateau.checks.metric import MetricCheck, MetricMeasured
+from unplateau.checks.normalisation import NormalisationCheck, NormalisationMeasured, respelled
+from unplateau.checks.overfit import OverfitCheck, OverfitMeasured
+from unplateau.checks.realigned import realigned
+from unplateau.checks.shuffled import ShuffledCheck
+from unplateau.experiments.fits import Fit, Fitted, run_fits
+from unplateau.experiments.run import Run, Sums, decided
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS, ScoreTable, counts_at, mean_iou
 from unplateau.progress import Told

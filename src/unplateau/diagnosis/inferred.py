@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from unplateau.diagnosis.data_scale import FEW, by_gap, unrelated
+from unplateau.checks.data_scale import FEW, by_gap, unrelated
+from unplateau.checks.ladder import PRIOR
 from unplateau.diagnosis.diagnose import Measurements
-from unplateau.diagnosis.ladder import PRIOR
-from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.settling import tried
+from unplateau.experiments.run import Run
 from unplateau.types import Interval, Remedy
 
 RISES = 0.01

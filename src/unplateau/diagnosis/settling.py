@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from unplateau.diagnosis.capacity import CapacityCheck
-from unplateau.diagnosis.curve import twice_gain
-from unplateau.diagnosis.data_scale import FEW, DataScaleCheck, by_gap, unrelated
+from unplateau.checks.capacity import CapacityCheck
+from unplateau.checks.curve import twice_gain
+from unplateau.checks.data_scale import FEW, DataScaleCheck, by_gap, unrelated
+from unplateau.checks.operating_point import OperatingPointCheck
+from unplateau.checks.resolution import ResolutionCheck
 from unplateau.diagnosis.faults import INVALID, Fault, Faults, remedy_of
-from unplateau.diagnosis.gains import TIE, over_seeds
-from unplateau.diagnosis.operating_point import OperatingPointCheck
-from unplateau.diagnosis.plan import CANDIDATE
-from unplateau.diagnosis.resolution import ResolutionCheck
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.trials import FINER, LONGER, Trial
+from unplateau.experiments.gains import TIE, over_seeds
+from unplateau.experiments.plan import CANDIDATE
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import FINER, LONGER, Trial
 from unplateau.types import COSTS, Interval
 
 FREE = 0.05

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from unplateau.diagnosis.capacity import FITS, CapacityCheck
-from unplateau.diagnosis.fits import Fit
-from unplateau.diagnosis.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED, Plan, less_name, own_names
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.trials import FINER, LONGER, REHEARSAL
+from unplateau.checks.capacity import FITS, CapacityCheck
+from unplateau.experiments.fits import Fit
+from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED, Plan, less_name, own_names
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import FINER, LONGER, REHEARSAL
 
 AT_A_TIME: Final = 2
 """Trainings between two questions whether the verdict is settled. It does not follow the number of cores, so that the

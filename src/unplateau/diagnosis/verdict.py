@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from unplateau.diagnosis.check import UNMEASURED
+from unplateau.checks.check import UNMEASURED
 from unplateau.diagnosis.diagnose import Measurements
 from unplateau.diagnosis.faults import INVALID, Fault, remedy_of
-from unplateau.diagnosis.gains import TIE, over_seeds, worth_listing
 from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
-from unplateau.diagnosis.plan import CANDIDATE, UNTRAINED
-from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.settling import candidate_gain, repair_gain, trial_gain, tried
-from unplateau.diagnosis.trials import FINER, LONGER, Trial
+from unplateau.experiments.gains import TIE, over_seeds, worth_listing
+from unplateau.experiments.plan import CANDIDATE, UNTRAINED
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import FINER, LONGER, Trial
 from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
 
 ALL = 0.95

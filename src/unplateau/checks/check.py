@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
-from unplateau.diagnosis.run import Run
+from unplateau.experiments.run import Run
 from unplateau.types import Finding, Verdict
 
 Measured = TypeVar("Measured")

@@ -8,11 +8,11 @@ from typing import final
 
 import numpy as np
 
+from unplateau.checks.check import AbstractCheck, unmeasured
+from unplateau.checks.scaling import Law, fit_law, foretell, likely_exponent
 from unplateau.data.splits import nested
-from unplateau.diagnosis.check import AbstractCheck, unmeasured
-from unplateau.diagnosis.plan import less_name
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.scaling import Law, fit_law, foretell, likely_exponent
+from unplateau.experiments.plan import less_name
+from unplateau.experiments.run import Run
 from unplateau.measures.intervals import interval
 from unplateau.types import Finding, Interval, Verdict
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from unplateau.diagnosis.alignment import AlignmentMeasured, shifted, shifted_splits, strayed, turned
+from unplateau.checks.alignment import AlignmentMeasured, shifted, shifted_splits, strayed, turned
 from unplateau.measures.alignment import FLAT_TURNS, TURNS
 from unplateau.types import IGNORE, Pictures
 

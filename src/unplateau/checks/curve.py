@@ -7,11 +7,11 @@ from typing import Any, final
 
 import numpy as np
 
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.plan import HALF_STEPS
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.scaling import foretell
-from unplateau.diagnosis.trials import LONGER
+from unplateau.checks.check import AbstractCheck
+from unplateau.checks.scaling import foretell
+from unplateau.experiments.plan import HALF_STEPS
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import LONGER
 from unplateau.measures.curves import ADVICE, STILL, CurveType, read_curve
 from unplateau.measures.intervals import interval
 from unplateau.types import Finding, Interval, Verdict

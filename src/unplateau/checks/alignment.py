@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from unplateau.checks.check import AbstractCheck
 from unplateau.data.pictures import choose
 from unplateau.data.sources import AbstractSource
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.fits import spread
-from unplateau.diagnosis.run import Run
+from unplateau.experiments.fits import spread
+from unplateau.experiments.run import Run
 from unplateau.measures.alignment import (
     FLAT_TURNS,
     TURNS,

@@ -7,11 +7,11 @@ from typing import final
 
 import numpy as np
 
+from unplateau.checks.check import AbstractCheck
 from unplateau.data.tasks import task_mask
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.fits import spread
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.trials import FINER
+from unplateau.experiments.fits import spread
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import FINER
 from unplateau.measures.intervals import bootstrap, interval
 from unplateau.measures.resolution import resolution_counts
 from unplateau.measures.thresholds import mean_iou

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from unplateau.data.splits import nested
 from unplateau.data.transforms import NONE, Augmentation
-from unplateau.diagnosis.fits import Fit
-from unplateau.diagnosis.trials import REHEARSAL, Trial, make_trials, rehearsed, share_of_steps
+from unplateau.experiments.fits import Fit
+from unplateau.experiments.trials import REHEARSAL, Trial, make_trials, rehearsed, share_of_steps
 from unplateau.extractors.bounded import plan_for, rung
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made
