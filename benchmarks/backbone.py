@@ -84,18 +84,15 @@ def mixed_pool(scale: Scale) -> Unlabelled:
     return Unlabelled(stacked(samples)[0], tuple(sample.name for sample in samples), len(samples))
 
 
-def taught(
-    pool: Unlabelled, extractor: str, method: str, steps: int, seed: int
-) -> tuple[AbstractExtractor, int, float]:
-    """The extractor that was kept, at which step, and the seconds of the pretraining."""
+def taught(pool: Unlabelled, pair: tuple[str, str], steps: int, seed: int, out: Path) -> tuple[Path, int, float]:
+    """The file of the extractor that was kept, at which step, and the core seconds of the pretraining."""
+    extractor, method = pair
     schooling = Schooling(method, steps, batch=BATCH, learning_rate=RATES[method])
-    with TemporaryDirectory() as out:
-        start = time.process_time()
-        series = pretrain_extractor(
-            pool, extractor=extractor, schooling=schooling, seed=seed, folder=Path(out), told=lambda *_: None
-        )
-        seconds = time.process_time() - start
-        return build_extractor(str(Path(out) / EXTRACTOR)), kept_of(series).step, seconds
+    start = time.process_time()
+    series = pretrain_extractor(
+        pool, extractor=extractor, schooling=schooling, seed=seed, folder=out, told=lambda *_: None
+    )
+    return out / EXTRACTOR, kept_of(series).step, time.process_time() - start
 
 
 def supply(extractor: AbstractExtractor, kind: str, scale: Scale) -> float:

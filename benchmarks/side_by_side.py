@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -61,8 +63,7 @@ class Plain(nn.Module):
         import segmentation_models_pytorch as smp
 
         self.net = smp.Unet("resnet18", encoder_weights=None, classes=outputs)
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+        self.mean, self.std = (nn.Buffer(torch.tensor(each).view(1, 3, 1, 1)) for each in (MEAN, STD))
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -168,15 +169,12 @@ def our_seconds(pictures: Pictures, fold: Fold, recipe: Recipe) -> float:
     ends: list[float] = []
     original = FineTuning.on_train_batch_end
 
-    def noting(self: FineTuning, *args: object) -> None:
+    def noting(self: FineTuning, *args: Any) -> None:
         original(self, *args)
         ends.append(time.perf_counter())
 
-    FineTuning.on_train_batch_end = noting
-    try:
+    with patch.object(FineTuning, "on_train_batch_end", noting):
         finetune(build_pieces("resnet18", "unet", pictures.task.outputs, frozen=False, seed=0), pictures, fold, recipe)
-    finally:
-        FineTuning.on_train_batch_end = original
     return (ends[-1] - ends[1]) / (len(ends) - 2)
 
 
@@ -219,11 +217,8 @@ def memory(pictures: Pictures, fold: Fold, recipe: Recipe) -> tuple[float, float
         validation.append(peak())
         forget_peak()
 
-    FineTuning.on_validation_epoch_start, FineTuning.on_validation_epoch_end = before, after
-    try:
+    with patch.multiple(FineTuning, on_validation_epoch_start=before, on_validation_epoch_end=after):
         finetune(build_pieces("resnet18", "unet", pictures.task.outputs, frozen=False, seed=0), pictures, fold, recipe)
-    finally:
-        FineTuning.on_validation_epoch_start, FineTuning.on_validation_epoch_end = start, end
     return max(training) / 2**20, max(validation) / 2**20
 
 

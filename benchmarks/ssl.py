@@ -20,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from unplateau.data import nested, open_data, read_pictures, split
@@ -62,6 +63,7 @@ def probed(pictures: Pictures, fold: Fold, extractor: str, seed: int, *, calibra
 
 def _calibrate(model: SegmentationModel, pictures: Pictures, fold: Fold) -> None:
     inner = model.extractor.inner
+    assert isinstance(inner, nn.Module)
     update_bn([part.float().div(255) for part in pictures.images[list(fold.fit)].split(32)], inner)
     model.extractor.train(False)
 
@@ -84,8 +86,8 @@ def rows_of(folder: Path, args: argparse.Namespace) -> list[tuple[float, float, 
             )
             seconds = time.process_time() - start
             taught = probed(pictures, fold, str(Path(out) / EXTRACTOR), seed)
-        bare = [probed(pictures, fold, NETWORK, seed, calibrated=each) for each in (False, True)]
-        rows.append((*bare, taught, kept_of(series).step, seconds))
+        plain, calibrated = (probed(pictures, fold, NETWORK, seed, calibrated=each) for each in (False, True))
+        rows.append((plain, calibrated, taught, kept_of(series).step, seconds))
     return rows
 
 

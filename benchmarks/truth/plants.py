@@ -110,10 +110,10 @@ def tinted(samples: Samples, strength: float, rng: np.random.Generator) -> list[
     made = []
     for each in samples:
         grey = each.image.astype(np.float32)
-        grey = (grey - 128) * (1 - 0.45 * strength) + 128 + cast
-        grey = ndimage.gaussian_filter(grey, (0.9 * strength, 0.9 * strength, 0))
-        grey += rng.normal(0, 6 * strength, grey.shape)
-        made.append(replace(each, image=np.clip(grey, 0, 255).astype(np.uint8)))
+        cooler: NDArray[np.float64] = (grey - 128) * (1 - 0.45 * strength) + 128 + cast
+        soft = ndimage.gaussian_filter(cooler, (0.9 * strength, 0.9 * strength, 0))
+        noisy = soft + rng.normal(0, 6 * strength, soft.shape)
+        made.append(replace(each, image=np.clip(noisy, 0, 255).astype(np.uint8)))
     return made
 
 
