@@ -136,7 +136,8 @@ def _products(given: NDArray[np.float32], said: NDArray[np.float32], width: int)
     The differences themselves are never made: sum (a' - a)(b' - b) = 2 sum ab - sum a'b - sum ab' with nothing outside
     the image, as Boundary IoU has it. Strung rows compare the last columns with the next row's first: no row is cut.
     """
-    labelled, expected, both, twice = given.sum(1), said.sum(1), _dot(given, said), _dot(said, said)
+    ones = np.ones(given.shape[1], np.float32)  # a product with ones takes a third of the time of a sum
+    labelled, expected, both, twice = given @ ones, said @ ones, _dot(given, said), _dot(said, said)
     edges, edges_given, edges_said = 4 * both, 4 * labelled, 4 * twice
     for step in (LAG, LAG // ROWS * width):
         late, early, late_said, early_said = given[:, step:], given[:, :-step], said[:, step:], said[:, :-step]
