@@ -52,7 +52,7 @@ def pooled(pairs: list[tuple[Mask, Mask]]) -> tuple[float, float]:
     return float(counts[:, 0].sum() / counts[:, 1].sum()), float(np.nanmean(counts[:, 0] / np.maximum(counts[:, 1], 1)))
 
 
-def annotations(folder: Path, source: AbstractSource, count: int) -> list[list[Mask]]:
+def every_mask(folder: Path, source: AbstractSource, count: int) -> list[list[Mask]]:
     """The masks of every annotator for each image that has more than one."""
     found = []
     for name in source.names:
@@ -78,7 +78,7 @@ def row(
 def real(folder: Path, count: int, size: int, seed: int) -> list[str]:
     """A set natively and on the grid."""
     source = open_data(folder)
-    masks = annotations(folder, source, count)
+    masks = every_mask(folder, source, count)
     grid = working_grid([source.size(index) for index in range(len(source))], size)
     found = ceilings(source, TASK, spread(tuple(range(len(source))), IMAGES), grid, seed)
     lines = []
@@ -107,7 +107,7 @@ def _widened(mask: Mask, pixels: float) -> Mask:
     distance = np.where(
         inside, 0.5 - ndimage.distance_transform_edt(inside), ndimage.distance_transform_edt(~inside) - 0.5
     )
-    return (distance < pixels).astype(np.uint8)
+    return np.asarray(distance < pixels, np.uint8)
 
 
 def planted(name: str, size: Size, seed: int) -> str:
