@@ -31,6 +31,8 @@ from unplateau.types import Sample
 
 FAMILY = {"fire": "textural", "texture": "textural", "geometry": "geometric", "context": "semantic"}
 
+KINDS = ("context", "texture", "geometry")
+
 FITS = Path("runs/families")
 
 MIXTURES = (
@@ -59,8 +61,9 @@ class Size:
     batch: int
 
 
-PURE = {"context": Size(200, 64, 240, 16), "texture": Size(120, 64, 120, 16), "geometry": Size(120, 64, 120, 16)}
-"""With fewer scenes and steps the whole image is not put to use, and no share can be right."""
+PURE = Size(200, 64, 240, 16)
+"""The same for every pure task, and about the steps of a diagnosis: with fewer scenes and steps the whole image is not
+put to use, or a rung of two diameters falls short of it, and no share can be right."""
 
 MIXED = Size(400, 64, 400, 16)
 """A mixture takes more: each of its tasks has a part of the scenes and of the steps."""
@@ -142,13 +145,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="number of the first seed")
     parser.add_argument("--mixture-seeds", type=int, default=1)
-    parser.add_argument("--kinds", nargs="*", choices=list(PURE), default=list(PURE))
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS)
     args = parser.parse_args()
     print("Shares as planted: measured, of the positive area and of the IoU that needs one family.\n")
     print("| task | seed | textural | geometric | semantic | error | best IoU | right | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     seeds = range(args.first, args.first + args.seeds)
-    single = [row(kind, seed, pure(kind, PURE[kind], seed), PURE[kind]) for kind in args.kinds for seed in seeds]
+    single = [row(kind, seed, pure(kind, PURE, seed), PURE) for kind in args.kinds for seed in seeds]
     seeds = range(args.first, args.first + args.mixture_seeds)
     several = [row(called(each), seed, mixed(each, MIXED, seed), MIXED) for each in MIXTURES for seed in seeds]
     print(f"\npure tasks right: {sum(right for right, _ in single)} of {len(single)}")

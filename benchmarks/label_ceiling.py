@@ -3,7 +3,8 @@
     python -m benchmarks.label_ceiling ../shared/data
 
 Prints two Markdown tables: real sets that have several annotators, and planted scenes with two simulated ones.
-"Measured" is over all pairs of annotators; "with the given" over the pairs that hold the annotation in masks/.
+"Measured" is over all pairs of annotators; "with the given" over the pairs that hold the annotation in masks/. "Undone"
+is the part of a known displacement of the masks that was found again from the image, "said" whether that is enough.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.truth.plants import jittered, omitted
-from unplateau.checks.label_ceiling import IMAGES, ceilings
+from unplateau.checks.label_ceiling import IMAGES, Ceilings, ceilings
 from unplateau.data.decode import read_mask
 from unplateau.data.grid import Box, fit_mask, working_grid
 from unplateau.data.sources import AbstractSource, open_data
@@ -51,7 +52,7 @@ def pooled(pairs: list[tuple[Mask, Mask]]) -> tuple[float, float]:
     return float(counts[:, 0].sum() / counts[:, 1].sum()), float(np.nanmean(counts[:, 0] / np.maximum(counts[:, 1], 1)))
 
 
-def annotations(folder: Path, source: AbstractSource, count: int) -> list[list[Mask]]:
+def every_mask(folder: Path, source: AbstractSource, count: int) -> list[list[Mask]]:
     """The masks of every annotator for each image that has more than one."""
     found = []
     for name in source.names:
@@ -62,27 +63,33 @@ def annotations(folder: Path, source: AbstractSource, count: int) -> list[list[M
     return found
 
 
-def row(name: str, grid: str, given: tuple[float, float], every: tuple[float, float], estimate: Interval) -> str:
+def row(
+    name: str, grid: str, given: tuple[float, float], every: tuple[float, float], estimate: Interval, found: Ceilings
+) -> str:
     """One line of a table."""
     inside = "yes" if estimate.low <= every[0] <= estimate.high else "no"
     return (
         f"| {name} | {grid} | {every[0]:.3f} | {every[1]:.3f} | {given[0]:.3f} | {estimate} "
-        f"| {estimate.mean - every[0]:+.3f} | {estimate.mean - given[0]:+.3f} | {inside} |"
+        f"| {estimate.mean - every[0]:+.3f} | {estimate.mean - given[0]:+.3f} | {inside} "
+        f"| {found.told} | {'yes' if found.grounded else 'undetermined'} |"
     )
 
 
 def real(folder: Path, count: int, size: int, seed: int) -> list[str]:
     """A set natively and on the grid."""
     source = open_data(folder)
-    masks = annotations(folder, source, count)
+    masks = every_mask(folder, source, count)
     grid = working_grid([source.size(index) for index in range(len(source))], size)
-    native, coarse, _ = ceilings(source, TASK, spread(tuple(range(len(source))), IMAGES), grid, seed)
+    found = ceilings(source, TASK, spread(tuple(range(len(source))), IMAGES), grid, seed)
     lines = []
-    for said, estimate, box in (("native", native, None), (f"{grid[0]} x {grid[1]}", coarse, Box(0, 0, *grid))):
+    for said, estimate, box in (
+        ("native", found.native, None),
+        (f"{grid[0]} x {grid[1]}", found.grid, Box(0, 0, *grid)),
+    ):
         here = [[fit_mask(each, box) if box else each for each in drawn] for drawn in masks]
         given = pooled([(drawn[0], other) for drawn in here for other in drawn[1:]])
         every = pooled([pair for drawn in here for pair in combinations(drawn, 2)])
-        lines.append(row(folder.name, said, given, every, estimate))
+        lines.append(row(folder.name, said, given, every, estimate, found))
     return lines
 
 
@@ -100,7 +107,7 @@ def _widened(mask: Mask, pixels: float) -> Mask:
     distance = np.where(
         inside, 0.5 - ndimage.distance_transform_edt(inside), ndimage.distance_transform_edt(~inside) - 0.5
     )
-    return (distance < pixels).astype(np.uint8)
+    return np.asarray(distance < pixels, np.uint8)
 
 
 def planted(name: str, size: Size, seed: int) -> str:
@@ -110,8 +117,8 @@ def planted(name: str, size: Size, seed: int) -> str:
     first = annotator(drawn, wander, wide, left_out, seed + 1)
     second = annotator(drawn, wander, -wide, left_out, seed + 2)
     truth = pooled([(a.mask, b.mask) for a, b in zip(first, second, strict=True)])
-    native, _, _ = ceilings(open_data(first), TASK, tuple(range(IMAGES)), size, seed)
-    return row(name, "native", truth, truth, native)
+    found = ceilings(open_data(first), TASK, tuple(range(IMAGES)), size, seed)
+    return row(name, "native", truth, truth, found.native, found)
 
 
 def main() -> None:
@@ -121,9 +128,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     print(
-        "| set | grid | measured, pooled | mean of images | with the given | estimate | error | to the given | inside |"
+        "| set | grid | measured, pooled | mean of images | with the given | estimate | error | to the given | inside "
+        "| undone | said |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for name, count in SETS.items() if args.data else ():
         print(*real(args.data / name, count, args.size, args.seed), sep="\n", flush=True)
     for name in PLANTS:

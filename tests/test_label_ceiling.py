@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from made_run import made_run
-from unplateau.checks.label_ceiling import LabelCeilingCheck, LabelCeilingMeasured, ceilings, drawing_of
+from unplateau.checks.label_ceiling import Ceilings, LabelCeilingCheck, LabelCeilingMeasured, ceilings, drawing_of
 from unplateau.data.sources import open_data
 from unplateau.errors import DataError
 from unplateau.measures.annotators import (
@@ -24,6 +24,7 @@ from unplateau.measures.annotators import (
     overlap,
     redraw,
     signed_distance,
+    undone,
 )
 from unplateau.types import Interval, Sample, Task, Verdict
 
@@ -48,7 +49,7 @@ def discs(count: int, wander: float, seed: int = 0) -> list[Sample]:
     return [replace(drawn_disc(generator, wander), name=f"p{place}", group=f"g{place}") for place in range(count)]
 
 
-def estimate(samples: list[Sample]) -> tuple[Interval, Interval, int]:
+def estimate(samples: list[Sample]) -> Ceilings:
     return ceilings(open_data(samples), TASK, tuple(range(len(samples))), (32, 32), 0)
 
 
@@ -85,6 +86,14 @@ def test_a_smaller_share_of_the_annotator_raises_the_estimate():
     assert values[0] < values[-1] < 1
 
 
+def test_half_of_the_displacement_is_undone_where_the_image_tells_as_much_as_the_hint():
+    """Two independent measurements of the label of equal variance, one of them the hint, combine to half of it."""
+    counts = counts_for(np.sqrt(0.5 * 0.6**2 + 0.2**2), np.sqrt(2) * 0.2, 0.6)
+    assert undone(counts) == pytest.approx(0.5)
+    assert undone(counts_for(0.6, 0.0, 0.6)) == pytest.approx(0)
+    assert undone(counts_for(0.0, 0.0, 0.6)) == 1
+
+
 def test_identical_drawings_agree_perfectly():
     mask = disc(12)
     counts = agreement_counts(mask, Redrawn(0, mask, mask, disc(16)), np.ones_like(mask))
@@ -102,8 +111,8 @@ def test_the_interval_holds_the_estimate_and_depends_on_whole_groups():
     generator = np.random.default_rng(0)
     hit = np.concatenate([generator.integers(50, 75, (12, 2)), np.full((12, 1), 20)], axis=1)
     counts = np.stack([hit, np.full_like(hit, 80), np.full_like(hit, 80)], -1)
-    alone = label_ceiling(counts, [f"g{place}" for place in range(12)], np.random.default_rng(1))
-    together = label_ceiling(counts, ["g"] * 12, np.random.default_rng(1))
+    alone, _ = label_ceiling(counts, [f"g{place}" for place in range(12)], np.random.default_rng(1))
+    together, _ = label_ceiling(counts, ["g"] * 12, np.random.default_rng(1))
     assert alone.low < together.low < together.mean == alone.mean < together.high == alone.high == 1
 
 
@@ -137,7 +146,7 @@ def test_a_label_is_displaced_by_as_much_as_asked(pixels):
 
 
 def test_a_clean_label_is_redrawn_and_a_wandering_one_is_not():
-    clean, wandering = estimate(discs(24, 0.0))[0], estimate(discs(24, 2.0))[0]
+    clean, wandering = estimate(discs(24, 0.0)).native, estimate(discs(24, 2.0)).native
     assert clean.mean > 0.9
     assert wandering.mean < clean.mean - 0.02
 
@@ -149,7 +158,7 @@ def test_the_interval_holds_the_true_agreement_of_two_who_wander():
     second = [displaced(each.mask == 1, 2.0, generator) for each in bare]
     pairs = [(a.mask == 1, b) for a, b in zip(first, second, strict=True)]
     truth = sum((a & b).sum() for a, b in pairs) / sum((a | b).sum() for a, b in pairs)
-    found = estimate(first)[0]
+    found = estimate(first).native
     assert found.low - 0.02 <= truth <= found.high
 
 
@@ -157,7 +166,7 @@ def test_the_same_seed_gives_the_same_estimate_on_both_grids():
     samples = discs(10, 1.0)
     first, second = estimate(samples), estimate(samples)
     assert first == second
-    assert abs(first[0].mean - first[1].mean) < 0.05
+    assert abs(first.native.mean - first.grid.mean) < 0.05
 
 
 def test_few_groups_are_dealt_by_image():
@@ -175,7 +184,7 @@ def test_too_few_images_of_the_class_are_refused():
 def test_an_image_without_the_class_is_passed_over():
     samples = discs(10, 0.0)
     samples[3] = replace(samples[3], mask=np.zeros((64, 64), np.uint8))
-    assert estimate(samples)[2] == 9
+    assert estimate(samples).images == 9
 
 
 def test_a_large_image_is_redrawn_smaller():
@@ -186,9 +195,10 @@ def test_a_large_image_is_redrawn_smaller():
 # ---- the check -----------------------------------------------------------------------------------------------
 
 
-def measured(low: float, mean: float, high: float, baseline: float) -> LabelCeilingMeasured:
+def measured(low: float, mean: float, high: float, baseline: float, told: float = 0.8) -> LabelCeilingMeasured:
     ceiling = Interval(mean, low, high)
-    return LabelCeilingMeasured(ceiling, ceiling, Interval(baseline, baseline - 0.02, baseline + 0.02), 40)
+    found = Ceilings(ceiling, ceiling, Interval(told, told - 0.1, told + 0.1), 40)
+    return LabelCeilingMeasured(found, Interval(baseline, baseline - 0.02, baseline + 0.02))
 
 
 @pytest.mark.parametrize(
@@ -200,17 +210,34 @@ def test_the_verdict_follows_the_place_of_the_baseline(baseline, verdict):
     assert "0.60" in finding.claim
 
 
+def test_where_the_image_does_not_tell_nothing_is_said_of_annotators():
+    found = LabelCeilingCheck().judge(measured(0.6, 0.75, 1.0, baseline=0.4, told=0.4))
+    assert found.verdict is Verdict.UNDETERMINED
+    assert "40%" in found.claim
+    assert "0.60" not in found.claim
+
+
+def test_images_that_show_an_edge_tell_more_than_images_that_show_none():
+    shown = discs(16, 0.0)
+    generator = np.random.default_rng(5)
+    blank = [
+        replace(each, image=generator.integers(80, 120, each.image.shape).astype(np.uint8), name=each.name)
+        for each in shown
+    ]
+    assert estimate(shown).grounded
+    assert not estimate(blank).grounded
+
+
 def test_without_an_object_on_eight_images_it_is_undetermined():
     nothing = [replace(each, mask=np.zeros((64, 64), np.uint8)) for each in discs(10, 0.0)]
-    native, grid, images = estimate(nothing)
-    assert images == 0
-    assert np.isnan(native.mean)
-    check = LabelCeilingCheck()
-    finding = check.judge(LabelCeilingMeasured(native, grid, Interval(0.5, 0.4, 0.6), 0))
+    found = estimate(nothing)
+    assert found.images == 0
+    assert np.isnan(found.native.mean)
+    finding = LabelCeilingCheck().judge(LabelCeilingMeasured(found, Interval(0.5, 0.4, 0.6)))
     assert finding.verdict is Verdict.UNDETERMINED
 
 
 def test_a_run_is_measured_from_its_source():
     result = LabelCeilingCheck().measure(made_run(groups=4))
-    assert result.images == 12
-    assert result.native.low <= result.native.mean <= result.native.high
+    assert result.ceilings.images == 12
+    assert result.ceilings.native.low <= result.ceilings.native.mean <= result.ceilings.native.high

@@ -25,20 +25,39 @@ IMAGES = 40
 LONGEST = 640
 """Long side in pixels that a native image is brought to before it is redrawn, to bound the cost."""
 
+TOLD = 0.5
+"""Part of the hint's displacement that redrawers must undo: below it the image tells less of where an object ends than
+half its width does. Offsets so large no longer add like variances, which is what the estimate rests on."""
+
 NOTHING = Interval(float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
-class LabelCeilingMeasured:
-    """IoU of two annotators on native masks and on the working grid, the baseline's IoU, and the images redrawn.
-
-    nan where the task has several classes or too few images hold the class.
+class Ceilings:
+    """IoU of two annotators on native masks and on the working grid, the part of the native hint's displacement that
+    the redrawers undid, 0..1, and the images redrawn. nan where too few images hold the class.
     """
 
     native: Interval
     grid: Interval
-    baseline: Interval
+    told: Interval
     images: int
+
+    @property
+    def grounded(self) -> bool:
+        """Whether the image tells enough of the contours for the estimate to mean anything."""
+        return self.told.mean >= TOLD
+
+
+NONE = Ceilings(NOTHING, NOTHING, NOTHING, 0)
+
+
+@dataclass(frozen=True)
+class LabelCeilingMeasured:
+    """The estimate, nan where the task has several classes or too few images hold the class, and the baseline's IoU."""
+
+    ceilings: Ceilings
+    baseline: Interval
 
 
 @final
@@ -53,7 +72,8 @@ class LabelCeilingCheck(AbstractCheck[LabelCeilingMeasured]):
 
     When it misleads: objects that one annotator leaves out are not seen, nor are habits that the one annotator keeps
         everywhere, so that the truth can lie below the low end. Where the redrawers cannot follow the contour, as
-        between textures, the truth can lie far above the middle. It therefore never says that labels are the limit.
+        between textures, the truth can lie far above the middle; where they undo less than half of the hint's
+        displacement nothing is said. It never says that labels are the limit.
 
     What to do next: have twenty images labelled by a second person; that measures what is estimated here.
 
@@ -65,29 +85,34 @@ class LabelCeilingCheck(AbstractCheck[LabelCeilingMeasured]):
         baseline = run.reading(run.plan.baseline)
         indices = spread(tuple(range(len(run.source))), IMAGES)
         if not run.binary or len(indices) < FEWEST:
-            return LabelCeilingMeasured(NOTHING, NOTHING, baseline, 0)
-        native, grid, images = ceilings(run.source, run.pictures.task, indices, run.pictures.size, run.seed)
-        return LabelCeilingMeasured(native, grid, baseline, images)
+            return LabelCeilingMeasured(NONE, baseline)
+        found = ceilings(run.source, run.pictures.task, indices, run.pictures.size, run.seed)
+        return LabelCeilingMeasured(found, baseline)
 
     def judge(self, measured: LabelCeilingMeasured) -> Finding:
         """Sound when the baseline is below even the low end; else undetermined, as the high end is not known."""
-        ceiling, baseline = measured.grid, measured.baseline
-        if not np.isfinite([ceiling.low, ceiling.high]).all():
+        found, baseline = measured.ceilings, measured.baseline
+        numbers = {"native": found.native, "grid": found.grid, "told": found.told}
+        if not np.isfinite([found.grid.low, found.grid.high]).all():
             claim = "Two annotators cannot be compared: that needs one class, on at least eight images."
             return Finding("label ceiling", Verdict.UNDETERMINED, claim)
-        claim = f"As far as contours go, two annotators would agree at {measured.native.low:.2f} IoU at least, "
-        claim += (
-            f"{ceiling.low:.2f} on the working grid; the baseline scores {baseline:.2f}. How much higher they would "
+        if not found.grounded:
+            claim = (
+                "What two annotators would agree at cannot be told from one: the image says too little of where objects"
+                f" end (of a known displacement of masks {found.told.mean:.0%} was undone, and {TOLD:.0%} is needed)."
+            )
+            return Finding("label ceiling", Verdict.UNDETERMINED, claim, None, numbers)
+        claim = (
+            f"As far as contours go, two annotators would agree at {found.native.low:.2f} IoU at least, "
+            f"{found.grid.low:.2f} on the working grid; the baseline scores {baseline:.2f}. How much higher they would "
+            "agree cannot be told from one annotation."
         )
-        claim += "agree cannot be told from one annotation."
-        verdict = Verdict.SOUND if baseline.high < ceiling.low else Verdict.UNDETERMINED
-        return Finding("label ceiling", verdict, claim, None, {"native": measured.native, "grid": ceiling})
+        verdict = Verdict.SOUND if baseline.high < found.grid.low else Verdict.UNDETERMINED
+        return Finding("label ceiling", verdict, claim, None, numbers)
 
 
-def ceilings(
-    source: AbstractSource, task: Task, indices: tuple[int, ...], grid: Size, seed: int
-) -> tuple[Interval, Interval, int]:
-    """The estimate on native masks and on the grid, and how many images it rests on; nan for too few of the class."""
+def ceilings(source: AbstractSource, task: Task, indices: tuple[int, ...], grid: Size, seed: int) -> Ceilings:
+    """The estimate on native masks and on the grid; nan for too few of the class."""
     generator = np.random.default_rng(seed)
     drawings = [drawing_of(source, task, index) for index in indices]
     groups = [source.groups[index] for index in indices]
@@ -97,10 +122,12 @@ def ceilings(
             for each in redraw(drawings, groups, generator)
         ]
     except DataError:  # too few images hold the class: a diagnosis goes on without this answer
-        return NOTHING, NOTHING, 0
+        return NONE
     kept, native, coarse = zip(*rows, strict=True)
-    native_ceiling, grid_ceiling = (label_ceiling(np.stack(each), kept, generator) for each in (native, coarse))
-    return native_ceiling, grid_ceiling, len(kept)
+    (native_ceiling, told), (grid_ceiling, _) = (
+        label_ceiling(np.stack(each), kept, generator) for each in (native, coarse)
+    )
+    return Ceilings(native_ceiling, grid_ceiling, told, len(kept))
 
 
 def _counts(drawing: Drawing, redrawn: Redrawn, grid: Size) -> tuple[Counts, Counts]:

@@ -326,11 +326,24 @@ def annotator_iou(counts: NDArray[np.float64], share: float) -> NDArray[np.float
     return overlap(np.sqrt(2 * share * alone))
 
 
-def label_ceiling(counts: NDArray[np.int64], groups: Sequence[str], generator: np.random.Generator) -> Interval:
-    """The estimate with its interval from counts (N, 3, 3), one group a row's own; groups are resampled whole.
+def undone(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Part of the hint's displacement, as a variance, that both redrawers undo alike (...,), from counts (..., 3, 3).
 
-    The interval holds the chance of the images and every share from 1 down to 0: it is a bound from below, and
-    its high end is always 1.
+    0 where they know no more than the hint told them, 1 where the image tells them exactly where the label lies, and
+    1/2 where the image alone tells as much of it as the hint, whose own offset is about half the objects' width.
+    """
+    with_label, between, hinted = np.moveaxis(mismatch(iou(counts)), -1, 0) ** 2
+    common = np.maximum(with_label - between / 2, 0)
+    return np.asarray(1 - np.divide(common, hinted, out=np.ones_like(common), where=hinted > 0))
+
+
+def label_ceiling(
+    counts: NDArray[np.int64], groups: Sequence[str], generator: np.random.Generator
+) -> tuple[Interval, Interval]:
+    """The estimate and what was `undone`, from counts (N, 3, 3), one group a row's own; groups are resampled whole.
+
+    The interval of the estimate holds the chance of the images and every share from 1 down to 0: it is a bound from
+    below, and its high end is always 1.
     """
     _, unit = np.unique(np.asarray(groups), return_inverse=True)
     summed = np.zeros((int(unit.max()) + 1, 3, 3))
@@ -340,4 +353,5 @@ def label_ceiling(counts: NDArray[np.int64], groups: Sequence[str], generator: n
     low, middle = (
         interval(float(annotator_iou(summed.sum(0), share)), annotator_iou(drawn, share)) for share in SHARES
     )
-    return Interval(middle.mean, low.low, 1.0)
+    told = interval(float(undone(summed.sum(0))), undone(drawn))
+    return Interval(middle.mean, low.low, 1.0), told

@@ -30,8 +30,8 @@ ROWS = 3
 EVERY = 4
 """Calibration looks at every fourth row and column: 200 numbers do not need them all."""
 
-CHUNK = 16
-"""Images in memory at a time."""
+CHUNK = 2**18
+"""Pixels of each class in memory at a time: of small images many, as each call costs as much as a few of them."""
 
 SMALL = 0.05
 """Share of the usual labelled area under which a difference in area does not speak."""
@@ -55,7 +55,7 @@ def score_labels(
 
     `masks` (N, H, W): class index, 255 = not counted. `answers` (N, C, H, W): scores in steps of 1 / BINS, of models
     that did not train on the image; C = 1 is binary, the score of class 1. `models` (N,): which model answered; each
-    is calibrated alone. Arrays may be mapped from disk: one image is in memory at a time.
+    is calibrated alone. Arrays may be mapped from disk: `CHUNK` pixels are in memory at a time.
 
     Raises:
         DataError: the arrays are of different images.
@@ -66,7 +66,7 @@ def score_labels(
     for model in np.unique(models).tolist():
         places = np.flatnonzero(models == model)
         probability = calibrated(masks, answers, places)
-        for part in _chunks(places):
+        for part in _chunks(places, masks):
             sums[part] = agreement(masks[part, ::ROWS], answers[part, :, ::ROWS], probability)
     scores = np.stack([image_scores(sums[:, each]) for each in range(answers.shape[1])])
     # Of several classes the one that looks worst speaks for the image.
@@ -80,7 +80,7 @@ def calibrated(
     """Share of labelled pixels by score (C, B), never falling: isotonic regression (Zadrozny and Elkan, KDD 2002)."""
     classes = answers.shape[1]
     counts = np.zeros((classes, 2, 256), np.int64)
-    for part in _chunks(np.arange(len(masks)) if places is None else places):
+    for part in _chunks(np.arange(len(masks)) if places is None else places, masks):
         mask, said = masks[part, ::EVERY, ::EVERY], answers[part, :, ::EVERY, ::EVERY]
         counted = mask != IGNORE
         for each in range(classes):
@@ -107,8 +107,9 @@ def agreement(masks: NDArray[np.uint8], answers: NDArray[np.uint8], probability:
     return sums
 
 
-def _chunks(places: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [places[start : start + CHUNK] for start in range(0, len(places), CHUNK)]
+def _chunks(places: NDArray[np.int64], masks: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+    many = max(1, CHUNK // max(1, masks[0].size)) if len(masks) else 1
+    return [places[start : start + many] for start in range(0, len(places), many)]
 
 
 def image_scores(sums: Sums) -> NDArray[np.float64]:
@@ -135,7 +136,8 @@ def _products(given: NDArray[np.float32], said: NDArray[np.float32], width: int)
     The differences themselves are never made: sum (a' - a)(b' - b) = 2 sum ab - sum a'b - sum ab' with nothing outside
     the image, as Boundary IoU has it. Strung rows compare the last columns with the next row's first: no row is cut.
     """
-    labelled, expected, both, twice = given.sum(1), said.sum(1), _dot(given, said), _dot(said, said)
+    ones = np.ones(given.shape[1], np.float32)  # a product with ones takes a third of the time of a sum
+    labelled, expected, both, twice = given @ ones, said @ ones, _dot(given, said), _dot(said, said)
     edges, edges_given, edges_said = 4 * both, 4 * labelled, 4 * twice
     for step in (LAG, LAG // ROWS * width):
         late, early, late_said, early_said = given[:, step:], given[:, :-step], said[:, step:], said[:, :-step]
