@@ -65,9 +65,9 @@ class Attempt:
 
 ATTEMPTS = (
     Attempt("context", partial(planted, "context"), 1, "reach-9", (CONTEXT, LARGER, STRONGER)),
-    Attempt("geometry", partial(planted, "geometry"), 1, "reach-9", (CONTEXT, STRONGER)),
+    Attempt("geometry", partial(planted, "geometry"), 1, "reach-9", (CONTEXT, LARGER, STRONGER)),
     Attempt("texture", partial(planted, "texture"), 1, "unet-2", (LARGER, STRONGER)),
-    Attempt("fire", partial(planted, "fire"), 1, "unet-2", (LARGER,)),
+    Attempt("fire", partial(planted, "fire"), 1, "unet-2", (LARGER, STRONGER)),
     Attempt("people", partial(real, "human"), 1, "reach-33", (RICHER, CONTEXT, LARGER), size=64),
     Attempt("cells", partial(real, "bubil_cells"), 1, "unet-4", (LARGER, STRONGER), size=64),
     Attempt("vessels", partial(real, "drive_full"), 1, "unet-4", (LARGER, STRONGER), size=64),
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder that holds the real sets")
     parser.add_argument("weights", type=Path, help="the checkpoint that is the candidate")
     parser.add_argument("--tasks", nargs="+", default=[each.name for each in ATTEMPTS])
-    parser.add_argument("--steps", type=int, default=130)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--seeds", type=int, default=2, help="of the upgrade, none of which the diagnosis had")
     parser.add_argument("--seed", type=int, default=0, help="of training and diagnosis; the upgrade has the next")
     parser.add_argument("--out", type=Path, default=Path("runs/upgrades-foretold"))
