@@ -23,7 +23,7 @@ from unplateau.data import open_data, read_pictures
 from unplateau.data.splits import split
 from unplateau.data.unlabelled import Unlabelled
 from unplateau.diagnosis.diagnose import RECIPE, fitting
-from unplateau.diagnosis.views import object_diameter
+from unplateau.experiments.views import object_diameter
 from unplateau.extractors.fused import fused_name
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model

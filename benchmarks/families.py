@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from unplateau.checks.ladder import PRIOR, LadderCheck, LadderMeasured
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis.diagnose import RECIPE
-from unplateau.diagnosis.fits import by_name, run_fits
-from unplateau.diagnosis.ladder import PRIOR, LadderCheck, LadderMeasured
-from unplateau.diagnosis.plan import CONTEXT, Plan, make_fits, make_plan
-from unplateau.diagnosis.prior import position_scores
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.views import contours, object_diameter
+from unplateau.experiments.fits import by_name, run_fits
+from unplateau.experiments.plan import CONTEXT, Plan, make_fits, make_plan
+from unplateau.experiments.prior import position_scores
+from unplateau.experiments.run import Run
+from unplateau.experiments.views import contours, object_diameter
 from unplateau.scenes import SCENES, mixture
 from unplateau.scenes.catalogue import plant
 from unplateau.types import Sample

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.truth.plants import jittered, omitted
+from unplateau.checks.label_ceiling import IMAGES, ceilings
 from unplateau.data.decode import read_mask
 from unplateau.data.grid import Box, fit_mask, working_grid
 from unplateau.data.sources import AbstractSource, open_data
-from unplateau.diagnosis.fits import spread
-from unplateau.diagnosis.label_ceiling import IMAGES, ceilings
+from unplateau.experiments.fits import spread
 from unplateau.scenes import scenes
 from unplateau.types import Interval, Sample, Size, Task
 

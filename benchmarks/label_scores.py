@@ -28,8 +28,8 @@ from PIL import Image
 from benchmarks.truth import plants
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis.diagnose import RECIPE
-from unplateau.diagnosis.fits import Fit, run_fits
 from unplateau.errors import MissingExtra
+from unplateau.experiments.fits import Fit, run_fits
 from unplateau.measures.label_scores import score_labels
 from unplateau.measures.thresholds import BINS
 from unplateau.types import IGNORE, Sample

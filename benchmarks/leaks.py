@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from unplateau.checks.leaks import LeaksMeasured, Twins, find_twins
 from unplateau.data import AbstractSource, open_data, read_pictures
 from unplateau.data.grid import fit_image, place
-from unplateau.diagnosis.leaks import LeaksMeasured, Twins, find_twins
 from unplateau.types import Pictures
 
 Native = NDArray[np.uint8]

@@ -16,15 +16,15 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from unplateau.checks.data_scale import DataScaleCheck
+from unplateau.checks.scaling import foretell
 from unplateau.data import open_data, read_pictures, split
-from unplateau.diagnosis.data_scale import DataScaleCheck
 from unplateau.diagnosis.diagnose import RECIPE, fitting
-from unplateau.diagnosis.fits import Fit, by_name, run_fits
-from unplateau.diagnosis.gains import over_seeds
-from unplateau.diagnosis.plan import CONTEXT, HALF_STEPS, Plan, RungPlan, less_name, make_fits
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.scaling import foretell
-from unplateau.diagnosis.views import object_diameter
+from unplateau.experiments.fits import Fit, by_name, run_fits
+from unplateau.experiments.gains import over_seeds
+from unplateau.experiments.plan import CONTEXT, HALF_STEPS, Plan, RungPlan, less_name, make_fits
+from unplateau.experiments.run import Run
+from unplateau.experiments.views import object_diameter
 from unplateau.measures.intervals import interval
 from unplateau.types import Fold, Interval, Pictures
 

@@ -17,10 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.truth.plants import Samples, shifted
-from unplateau.data import open_data
-from unplateau.data.pictures import choose
-from unplateau.data.sources import SampleSource
-from unplateau.diagnosis.alignment import (
+from unplateau.checks.alignment import (
     IMAGES,
     TURNED_IMAGES,
     AlignmentCheck,
@@ -32,7 +29,10 @@ from unplateau.diagnosis.alignment import (
     strayed,
     turned,
 )
-from unplateau.diagnosis.alignment import shifted as found_shifted
+from unplateau.checks.alignment import shifted as found_shifted
+from unplateau.data import open_data
+from unplateau.data.pictures import choose
+from unplateau.data.sources import SampleSource
 from unplateau.scenes import scenes
 from unplateau.types import IGNORE, Sample, Verdict
 

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis.diagnose import RECIPE
-from unplateau.diagnosis.fits import by_name, run_fits
-from unplateau.diagnosis.plan import CONTEXT, Plan, RungPlan, make_fits
-from unplateau.diagnosis.run import Run
+from unplateau.experiments.fits import by_name, run_fits
+from unplateau.experiments.plan import CONTEXT, Plan, RungPlan, make_fits
+from unplateau.experiments.run import Run
 
 RUNGS = (
     RungPlan(CONTEXT, "semantic", "rung", math.inf, "unet"),

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.learning_curve import baseline_fits
 from unplateau.data import open_data, read_pictures, split
-from unplateau.diagnosis.fits import run_fits
+from unplateau.experiments.fits import run_fits
 from unplateau.measures.ternary import Limit, Ternary, achieved, calibrate
 from unplateau.measures.thresholds import THRESHOLDS, ScoreTable, join
 from unplateau.types import Pictures

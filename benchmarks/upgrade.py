@@ -17,11 +17,11 @@ from pathlib import Path
 
 from unplateau import api
 from unplateau.data import open_data, read_pictures
-from unplateau.diagnosis.building import RICHER, built, covers
-from unplateau.diagnosis.comparison import Contest, Entry, Pieces, run_contest
 from unplateau.diagnosis.diagnose import RECIPE, fitting
-from unplateau.diagnosis.views import object_diameter
+from unplateau.experiments.comparison import Contest, Entry, Pieces, run_contest
+from unplateau.experiments.views import object_diameter
 from unplateau.types import Interval
+from unplateau.upgrades.building import RICHER, built, covers
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 from conftest import make_pictures
 from unplateau.data.sources import open_data
 from unplateau.data.splits import split
-from unplateau.diagnosis.fits import Fitted
-from unplateau.diagnosis.plan import CONTEXT, FRACTIONS, HALF_STEPS, Plan, less_name, make_plan, mapped
-from unplateau.diagnosis.run import Run
+from unplateau.experiments.fits import Fitted
+from unplateau.experiments.plan import CONTEXT, FRACTIONS, HALF_STEPS, Plan, less_name, make_plan, mapped
+from unplateau.experiments.run import Run
 from unplateau.measures.thresholds import BINS, ScoreTable, counts_of
 from unplateau.types import Epoch, Fold, Pictures, Sample
 

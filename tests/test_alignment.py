@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from conftest import real_folder
 from made_run import made_run
-from unplateau.data import open_data, read_pictures
-from unplateau.diagnosis.alignment import (
+from unplateau.checks.alignment import (
     AlignmentCheck,
     AlignmentMeasured,
     measure_alignment,
     read_scores,
-    repaired,
     shifted_splits,
     turned,
 )
+from unplateau.checks.realigned import realigned
+from unplateau.data import open_data, read_pictures
 from unplateau.errors import DataError
 from unplateau.measures.alignment import (
     TURNS,
@@ -223,7 +223,7 @@ def test_images_too_small_to_compare_cannot_tell():
     found = AlignmentCheck().measure(run)
     assert found.whole.images == 0
     assert verdict(found) is Verdict.UNDETERMINED
-    assert torch.equal(repaired(run.pictures, found).masks, run.pictures.masks)
+    assert torch.equal(realigned(run.pictures, found).masks, run.pictures.masks)
 
 
 def test_a_seed_decides_everything():
@@ -234,7 +234,7 @@ def test_a_seed_decides_everything():
 
 
 def repaired_of(samples):
-    return repaired(read_pictures(open_data(list(samples)), positive=[1], size=96), measured(samples))
+    return realigned(read_pictures(open_data(list(samples)), positive=[1], size=96), measured(samples))
 
 
 def test_the_repair_moves_shifted_masks_back():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from made_run import made_run
-from unplateau.diagnosis.anatomy import AnatomyCheck, thresholds
+from unplateau.checks.anatomy import AnatomyCheck, thresholds
 from unplateau.errors import DataError
 from unplateau.measures.anatomy import KINDS, anatomy_counts, error_kinds, near_width
 from unplateau.measures.thresholds import BINS, iou

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from unplateau.diagnosis.check import HEADINGS
+from unplateau.checks.check import HEADINGS
 from unplateau.diagnosis.diagnose import CHECKS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +30,8 @@ DATA = {"data", "types", "errors"}
 EXTRACTORS, DECODERS = {"extractors", "types", "errors"}, {"decoders", "types", "errors"}
 REPORT = {"reports", "types", "errors", "files"}
 BELOW = {"types", "errors", "files", "progress", "measures", "data", "extractors", "decoders", "model"}
-ALL = {*BELOW, "training", "diagnosis", "upgrades", "scenes", "reports", "_version", "api", "story"}
+ASKED = {"training", "experiments", "checks", "diagnosis"}
+ALL = {*BELOW, *ASKED, "upgrades", "scenes", "reports", "_version", "api", "story"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -46,8 +47,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "decoders": DECODERS,
     "model": {"extractors.base", "decoders.base", "types", "errors"},
     "training": {*BELOW - {"progress"}, "training"},
-    "diagnosis": {*BELOW, "training", "diagnosis"},
-    "upgrades": {*BELOW, "training", "scenes", "diagnosis", "upgrades"},
+    "experiments": {*BELOW, "training", "experiments"},
+    "checks": {*BELOW, "training", "experiments", "checks"},
+    "diagnosis": {*BELOW, *ASKED},
+    "upgrades": {*BELOW, "training", "experiments", "scenes", "upgrades"},
     "scenes": {"scenes", "types", "errors", "files"},
     "reports": REPORT,
     "verbs": {*ALL - {"story", "api"}, "verbs"},
@@ -188,7 +191,7 @@ def test_a_folder_of_plain_values_never_imports_torch(folder):
         "open_clip": {"extractors/openclip.py"},
         "safetensors": {"extractors/tensors.py", "training/saved.py", "upgrades/cache.py"},
         "lightly": {"training/ssl_heads.py"},
-        "joblib": {"diagnosis/fits.py", "training/ranks.py"},
+        "joblib": {"experiments/fits.py", "training/ranks.py"},
         "jinja2": {"reports/page.py"},
         "torchvision": {"decoders/boxes.py", "extractors/squeezenet.py"},
         "typer": {"cli.py", *(f"commands/{file.name}" for file in files_of("commands"))} - {"commands/__init__.py"},

@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 from conftest import write_pairs
 from unplateau import api, files
 from unplateau.cli import main
-from unplateau.diagnosis import fits
 from unplateau.errors import OutputError, UnplateauError
+from unplateau.experiments import fits
 from unplateau.training.finetune import FineTuning
 from unplateau.training.train import LOG, STATE
 

@@ -14,9 +14,8 @@ from safetensors.torch import save_file
 
 from unplateau import api
 from unplateau.cli import main
-from unplateau.diagnosis.building import built
-from unplateau.diagnosis.comparison import Pieces
 from unplateau.errors import DataError, PieceError, UnplateauError
+from unplateau.experiments.comparison import Pieces
 from unplateau.extractors.cards import CARDS, IN_A_FOLDER, KINDS, OPEN_CLIP, TRANSFORMERS, Card
 from unplateau.extractors.catalogue import EXTRACTORS, build_extractor, weight_files
 from unplateau.extractors.context import ContextExtractor
@@ -28,6 +27,7 @@ from unplateau.model import SegmentationModel
 from unplateau.training.saved import save_extractor
 from unplateau.training.train import build_pieces
 from unplateau.types import Level
+from unplateau.upgrades.building import built
 
 
 def build_without_memory(name: str):

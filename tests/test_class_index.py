@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from made_run import made_run
+from unplateau.checks.check import HEADINGS
+from unplateau.checks.class_index import ClassIndexCheck, repaired, suspected
 from unplateau.data import open_data, read_pictures
-from unplateau.diagnosis.check import HEADINGS
-from unplateau.diagnosis.class_index import ClassIndexCheck, repaired, suspected
-from unplateau.diagnosis.run import Run
+from unplateau.experiments.run import Run
 from unplateau.files import plain
 from unplateau.types import Sample, Verdict
 

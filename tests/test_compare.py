@@ -17,9 +17,9 @@ from unplateau import api
 from unplateau.cli import main
 from unplateau.data import open_data, read_pictures, split
 from unplateau.data.transforms import Augmentation
-from unplateau.diagnosis import fits
-from unplateau.diagnosis.comparison import BETTER, UNTOLD, WORSE, verdict_of
 from unplateau.errors import UnplateauError
+from unplateau.experiments import fits
+from unplateau.experiments.comparison import BETTER, UNTOLD, WORSE, verdict_of
 from unplateau.measures.paired import difference, group_draws, holm, level
 from unplateau.training.halving import iou_at_half, suited
 from unplateau.training.recipe import Recipe

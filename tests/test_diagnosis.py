@@ -12,15 +12,16 @@ import torch
 
 from conftest import make_pictures
 from made_run import DIAMETER, SIZE, changed, curve, epoch, fitted, made_pictures, made_run, table
+from unplateau.checks.data_scale import DataScaleCheck
+from unplateau.checks.ladder import EITHER, FAMILIES, PRIOR, LadderCheck, family_draws
+from unplateau.checks.operating_point import variance_explained
+from unplateau.checks.scaling import fit_law, predict
 from unplateau.data.splits import split
 from unplateau.data.transforms import NONE
-from unplateau.diagnosis.choosing import UNITS, choosing_units, prefer, unit_sums
-from unplateau.diagnosis.data_scale import DataScaleCheck
 from unplateau.diagnosis.diagnose import CHECKS, LARGE, MOSTLY_HALF, RECIPE, fitting
-from unplateau.diagnosis.fits import Fit, Fitted, _key, build_model, fingerprint, load, save, spread
-from unplateau.diagnosis.ladder import EITHER, FAMILIES, PRIOR, LadderCheck, family_draws
-from unplateau.diagnosis.operating_point import variance_explained
-from unplateau.diagnosis.plan import (
+from unplateau.experiments.choosing import UNITS, choosing_units, prefer, unit_sums
+from unplateau.experiments.fits import Fit, Fitted, _key, build_model, fingerprint, load, save, spread
+from unplateau.experiments.plan import (
     CANDIDATE,
     CONTEXT,
     CONTOUR,
@@ -31,10 +32,9 @@ from unplateau.diagnosis.plan import (
     make_fits,
     make_plan,
 )
-from unplateau.diagnosis.prior import position_map, position_scores
-from unplateau.diagnosis.run import Resampler, Run
-from unplateau.diagnosis.scaling import fit_law, predict
-from unplateau.diagnosis.views import contours, object_diameter, total_variation
+from unplateau.experiments.prior import position_map, position_scores
+from unplateau.experiments.run import Resampler, Run
+from unplateau.experiments.views import contours, object_diameter, total_variation
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain
 from unplateau.measures.curves import CurveType, curve_type, trend
@@ -728,7 +728,7 @@ def test_a_fit_draws_its_weights_by_its_seed_alone():
 def test_a_table_of_many_classes_is_decided_by_its_best_class(run):
     many = ScoreTable(np.zeros((2, 3, 2, 200), np.int64), np.ones((2, 3, 3), np.int64))
     several = replace(run.outcomes[CONTEXT][0], inner=many, report=many)
-    from unplateau.diagnosis.run import decided
+    from unplateau.experiments.run import decided
 
     assert (decided(several) == 1).all()
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from made_run import made_run
 from test_leaks import natives, of_own_groups, pictures_of, saved
-from unplateau.diagnosis.check import HEADINGS
-from unplateau.diagnosis.diversity import DiversityCheck, DiversityMeasured, effective_number, trains
+from unplateau.checks.check import HEADINGS
+from unplateau.checks.diversity import DiversityCheck, DiversityMeasured, effective_number, trains
 from unplateau.files import plain
 from unplateau.types import Interval, Pictures, Verdict
 

@@ -10,8 +10,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from made_run import made_run
-from unplateau.diagnosis.check import HEADINGS
-from unplateau.diagnosis.domain import DomainCheck, DomainMeasured, difference, groups_apart, image_statistics
+from unplateau.checks.check import HEADINGS
+from unplateau.checks.domain import DomainCheck, DomainMeasured, difference, groups_apart, image_statistics
 from unplateau.files import plain
 from unplateau.types import Pictures, Task, Verdict
 

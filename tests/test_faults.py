@@ -12,10 +12,10 @@ import pytest
 from made_run import curve, made_run
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis import faults as module
-from unplateau.diagnosis.faults import INVALID, Fault, as_it_is, find_faults, remedy_of, tried, try_repairs
-from unplateau.diagnosis.fits import Fitted
-from unplateau.diagnosis.plan import CONTEXT, make_fits, make_plan
-from unplateau.diagnosis.run import Run
+from unplateau.diagnosis.faults import INVALID, Fault, Faults, as_it_is, find_faults, remedy_of, tried, try_repairs
+from unplateau.experiments.fits import Fitted
+from unplateau.experiments.plan import CONTEXT, make_fits, make_plan
+from unplateau.experiments.run import Run
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS
 from unplateau.scenes import scenes
@@ -84,9 +84,8 @@ def test_a_picture_in_two_groups_is_a_leak_whose_gain_needs_no_training(clean):
     assert found.gain is not None
 
 
-def test_a_repair_is_tried_on_each_fold_and_scored_on_the_repaired_masks(clean, monkeypatch):
-    run = run_of([moved(each, 4, -3) for each in clean])
-    faults = find_faults(run)
+def tried_on(run: Run, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[Pictures]]:
+    """The run with the repairs tried, each as good as the baseline is on its own masks, and what was trained on."""
     seen: list[Pictures] = []
 
     def trained(fits, views, folder, told):
@@ -96,15 +95,39 @@ def test_a_repair_is_tried_on_each_fold_and_scored_on_the_repaired_masks(clean, 
     monkeypatch.setattr(module, "run_fits", trained)
     fits = make_fits(run.plan, run.pictures, run.folds, Recipe(), 0)
     own = [fit for fit in fits if fit.name == run.plan.baseline]
-    after = try_repairs(run, faults, own, Path(), lambda *_: None)
-    (fault,) = faults.faults
+    return try_repairs(run, faults, own, Path(), lambda *_: None), seen
+
+
+def test_a_repair_is_tried_on_each_fold_and_scored_on_the_repaired_masks(clean, monkeypatch):
+    run = run_of([moved(each, 4, -3) for each in clean])
+    (shift,) = find_faults(run).faults
+    fault = replace(shift, learnt=False)
+    after, seen = tried_on(run, Faults((), (fault,)), monkeypatch)
     assert seen == [fault.repaired]
     # The old answers follow the shifted masks: on the repaired ones they score less than a training on those.
     below, above = after.reading(as_it_is(fault)).mean, after.reading(tried(fault)).mean
     assert below < 0.8 < above
+    assert remedy_of(after, fault).gain.mean == pytest.approx(above - below)
+
+
+def test_a_shift_that_all_masks_share_needs_no_training_to_be_priced(clean, monkeypatch):
+    run = run_of([moved(each, 4, -3) for each in clean])
+    faults = find_faults(run)
+    after, seen = tried_on(run, faults, monkeypatch)
+    (fault,) = faults.faults
     remedy = remedy_of(after, fault)
+    assert fault.learnt
+    assert seen == []
     assert remedy.name == "fix-shift"
-    assert remedy.gain.mean == pytest.approx(above - below)
+    assert remedy.gain.mean == pytest.approx(
+        after.reading(run.plan.baseline).mean - after.reading(as_it_is(fault)).mean
+    )
+    assert remedy.gain.low > 0.1
+
+
+def test_a_shift_that_few_masks_have_is_priced_by_training(clean):
+    some = [moved(each, 4, -3) if place % 3 == 0 else each for place, each in enumerate(clean)]
+    assert not any(fault.learnt for fault in find_faults(run_of(some)).faults)
 
 
 def test_what_makes_the_number_wrong_says_by_how_much_and_is_not_trained():

@@ -12,8 +12,8 @@ import pytest
 
 from conftest import write_pairs
 from unplateau import api
-from unplateau.diagnosis.trials import LONGER, SHORT, larger, make_trials, stronger
 from unplateau.errors import PieceError, UnplateauError
+from unplateau.experiments.trials import LONGER, SHORT, larger, make_trials, stronger
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model

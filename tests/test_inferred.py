@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 
 from made_run import changed, made_run
+from unplateau.checks.data_scale import CLOSED
 from unplateau.diagnosis.diagnose import Measurements, measure_all
 from unplateau.diagnosis.faults import Faults
-from unplateau.diagnosis.inferred import CLOSED, by_gap, rough_contours, unlearnt
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.trials import make_trials
+from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
 from unplateau.diagnosis.verdict import SINGLE, WIDER, calibrated
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import make_trials
 from unplateau.training.recipe import Recipe
 from unplateau.types import Finding, Interval, Remedy, Verdict
 
@@ -36,7 +37,7 @@ def with_anatomy(measured: Measurements, **gains: float) -> Measurements:
 
 def test_few_groups_known_by_heart_ask_for_data():
     run = made_run({"context": 0.5}, groups=6, seen=0.9)
-    gain = by_gap(measure_all(run, NO_FAULTS))
+    gain = by_heart(measure_all(run, NO_FAULTS))
     assert gain is not None
     assert gain.mean == pytest.approx(0.4 * CLOSED.mean, abs=0.02)
     assert 0 < gain.low < gain.mean < gain.high
@@ -45,7 +46,7 @@ def test_few_groups_known_by_heart_ask_for_data():
 @pytest.mark.parametrize(("groups", "seen"), [(40, 0.9), (6, 0.3)], ids=["many groups", "nothing by heart"])
 def test_many_groups_or_nothing_known_by_heart_leave_it_to_the_learning_curve(groups, seen):
     run = made_run({"context": 0.5}, groups=groups, seen=seen)
-    assert by_gap(measure_all(run, NO_FAULTS)) is None
+    assert by_heart(measure_all(run, NO_FAULTS)) is None
 
 
 def test_where_nothing_learns_more_than_position_the_pairing_may_gain_anything():

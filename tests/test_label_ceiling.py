@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from made_run import made_run
+from unplateau.checks.label_ceiling import LabelCeilingCheck, LabelCeilingMeasured, ceilings, drawing_of
 from unplateau.data.sources import open_data
-from unplateau.diagnosis.label_ceiling import LabelCeilingCheck, LabelCeilingMeasured, ceilings, drawing_of
 from unplateau.errors import DataError
 from unplateau.measures.annotators import (
     Drawing,

@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import gaussian_filter
 
 from made_run import changed, made_run
-from unplateau.diagnosis.labels import LabelsCheck, contour_distance, repaired, share
-from unplateau.diagnosis.plan import CONTEXT, mapped
+from unplateau.checks.labels import LabelsCheck, contour_distance, repaired, share
 from unplateau.errors import DataError
+from unplateau.experiments.plan import CONTEXT, mapped
 from unplateau.measures.label_scores import (
     calibrated,
     denial_scores,

@@ -14,10 +14,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from made_run import made_run
+from unplateau.checks.check import HEADINGS
+from unplateau.checks.leaks import LeaksCheck, LeaksMeasured, find_twins, kept_apart, regrouped
 from unplateau.data import open_data, read_pictures
 from unplateau.data.grid import Box, fit_image
-from unplateau.diagnosis.check import HEADINGS
-from unplateau.diagnosis.leaks import LeaksCheck, LeaksMeasured, find_twins, kept_apart, regrouped
 from unplateau.files import plain
 from unplateau.measures.registration import laid_over, registration, warped
 from unplateau.measures.similarity import agreement, agreements, bands, best_pairs

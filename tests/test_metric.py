@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from made_run import made_run
-from unplateau.diagnosis.metric import MetricCheck, definitions
+from unplateau.checks.metric import MetricCheck, definitions
 from unplateau.types import Verdict
 
 

@@ -13,9 +13,8 @@ from safetensors.torch import save_file
 
 from conftest import REAL_DATA
 from made_run import made_run
-from unplateau.diagnosis import faults as module
-from unplateau.diagnosis.frozen_probe import normalised, probe
-from unplateau.diagnosis.normalisation import (
+from unplateau.checks.frozen_probe import normalised, probe
+from unplateau.checks.normalisation import (
     NEAR,
     NormalisationCheck,
     NormalisationMeasured,
@@ -23,9 +22,10 @@ from unplateau.diagnosis.normalisation import (
     photographs,
     respelled,
 )
-from unplateau.diagnosis.plan import make_fits
-from unplateau.diagnosis.run import Run
+from unplateau.diagnosis import faults as module
 from unplateau.errors import PieceError
+from unplateau.experiments.plan import make_fits
+from unplateau.experiments.run import Run
 from unplateau.extractors.catalogue import brings_weights, build_extractor, weight_files
 from unplateau.extractors.normalise import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS, Normalise, rule_of
 from unplateau.extractors.squeezenet import squeezenet

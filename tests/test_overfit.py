@@ -11,14 +11,9 @@ import pytest
 from conftest import write_pairs
 from made_run import made_run, table
 from unplateau import api
-from unplateau.data import open_data, read_pictures, split
-from unplateau.data.transforms import NONE
-from unplateau.diagnosis import faults as module
-from unplateau.diagnosis.check import UNMEASURED
-from unplateau.diagnosis.faults import Faults, remedy_of, tried, try_repairs
-from unplateau.diagnosis.fits import Fit, run_fit
-from unplateau.diagnosis.ladder import PRIOR
-from unplateau.diagnosis.overfit import (
+from unplateau.checks.check import UNMEASURED
+from unplateau.checks.ladder import PRIOR
+from unplateau.checks.overfit import (
     IMAGES,
     ONE_BATCH,
     RATE,
@@ -32,8 +27,13 @@ from unplateau.diagnosis.overfit import (
     one_batch,
     put_right,
 )
-from unplateau.diagnosis.plan import make_fits, make_plan
-from unplateau.diagnosis.run import Run
+from unplateau.data import open_data, read_pictures, split
+from unplateau.data.transforms import NONE
+from unplateau.diagnosis import faults as module
+from unplateau.diagnosis.faults import Faults, remedy_of, tried, try_repairs
+from unplateau.experiments.fits import Fit, run_fit
+from unplateau.experiments.plan import make_fits, make_plan
+from unplateau.experiments.run import Run
 from unplateau.training.recipe import Recipe
 from unplateau.types import Fold, Pictures, Sample, Verdict
 

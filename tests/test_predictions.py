@@ -13,18 +13,18 @@ from PIL import Image
 
 from conftest import write_pairs
 from unplateau import api, cli
+from unplateau.checks.anatomy import AnatomyCheck
+from unplateau.checks.operating_point import OperatingPointCheck
 from unplateau.data.answers import channel_rule, on_grid, read_answer
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import AbstractSource, open_data
-from unplateau.diagnosis.anatomy import AnatomyCheck
 from unplateau.diagnosis.faults import Faults
-from unplateau.diagnosis.given import answered, its_fold, load_given
-from unplateau.diagnosis.operating_point import OperatingPointCheck
-from unplateau.diagnosis.plan import Plan, RungPlan
 from unplateau.diagnosis.predictions import Saved, answers_given, scoring_size, taking_part
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.views import object_diameter
 from unplateau.errors import DataError, UnplateauError
+from unplateau.experiments.given import answered, its_fold, load_given
+from unplateau.experiments.plan import Plan, RungPlan
+from unplateau.experiments.run import Run
+from unplateau.experiments.views import object_diameter
 from unplateau.measures.curves import CurveType
 from unplateau.reports.reading import parse
 from unplateau.training.scoring import probabilities
@@ -32,7 +32,7 @@ from unplateau.types import Finding, Sample, Task, Verdict
 
 ONE, MANY = Task((1,), (0, 1), ("thing",)), Task((), (0, 1, 2), ("a", "b", "c"))
 SIZE = (10, 14)
-UNASKED = "Not measured: no training."
+UNASKED = "Not measured: it takes trainings that were not done."
 
 
 def mask_of(index: int, height: int = 40, width: int = 48) -> np.ndarray:

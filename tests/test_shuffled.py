@@ -7,12 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unplateau.data import open_data, read_pictures
-from unplateau.diagnosis.check import UNMEASURED
-from unplateau.diagnosis.fits import run_fit
-from unplateau.diagnosis.plan import make_fits, make_plan
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.shuffled import (
+from unplateau.checks.check import UNMEASURED
+from unplateau.checks.shuffled import (
     BACK,
     SHUFFLED,
     ShuffledCheck,
@@ -21,6 +17,10 @@ from unplateau.diagnosis.shuffled import (
     same_masks,
     shuffled_fit,
 )
+from unplateau.data import open_data, read_pictures
+from unplateau.experiments.fits import run_fit
+from unplateau.experiments.plan import make_fits, make_plan
+from unplateau.experiments.run import Run
 from unplateau.training.recipe import Recipe
 from unplateau.types import Fold, Interval, Sample, Verdict
 

@@ -19,10 +19,10 @@ from conftest import write_pairs
 from unplateau import api
 from unplateau.cli import main
 from unplateau.decoders.catalogue import DECODERS, build_decoder
-from unplateau.diagnosis import diagnose, fits
-from unplateau.diagnosis.building import Foretold, built, covers, upgrade_conclusion
-from unplateau.diagnosis.comparison import BETTER, UNTOLD, WORSE, Pieces
+from unplateau.diagnosis import diagnose
 from unplateau.errors import PieceError, UnplateauError
+from unplateau.experiments import fits
+from unplateau.experiments.comparison import BETTER, UNTOLD, WORSE, Pieces
 from unplateau.extractors.bounded import bounded
 from unplateau.extractors.catalogue import build_extractor, weight_files
 from unplateau.extractors.fused import CHANNELS, FusedExtractor, fused, fused_name, parts_said
@@ -31,6 +31,7 @@ from unplateau.model import SegmentationModel
 from unplateau.scenes import scenes, write_folder
 from unplateau.training.saved import load_model
 from unplateau.types import Interval
+from unplateau.upgrades.building import Foretold, built, covers, upgrade_conclusion
 
 # ---- several extractors as one -------------------------------------------------------------------------------
 

@@ -16,10 +16,10 @@ from unplateau.diagnosis.diagnose import CHECKS, Measurements, measure_all
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import COUNT, OF_ONE_GROUP, draw_worst, overlay
 from unplateau.diagnosis.faults import Faults, find_faults
-from unplateau.diagnosis.gains import TIE, WORTH, worth_listing
-from unplateau.diagnosis.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED
-from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.verdict import consider_remedies, find_remedies, rank, say, scale_table
+from unplateau.experiments.gains import TIE, WORTH, worth_listing
+from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED
+from unplateau.experiments.run import Run
 from unplateau.files import write_json
 from unplateau.reports import summary, write_report
 from unplateau.types import COSTS, Epoch, Interval, Remedy
@@ -82,6 +82,18 @@ def test_the_largest_gain_comes_first():
 def test_of_gains_that_tie_the_cheapest_comes_first():
     dear, cheap = remedy("dear", 0.10, "new data"), remedy("cheap", 0.10 - TIE / 2, "minutes")
     assert order(dear, cheap) == order(cheap, dear) == ["cheap", "dear"]
+
+
+def test_of_gains_that_tie_one_that_surely_gains_comes_before_one_that_may_add_nothing():
+    sure = remedy("sure", 0.10, "new data")
+    unsure = replace(remedy("unsure", 0.10, "minutes"), gain=Interval(0.10, -0.01, 0.2))
+    assert order(unsure, sure) == ["sure", "unsure"]
+
+
+def test_of_gains_that_may_be_nothing_the_larger_comes_first_whatever_it_costs():
+    dear, cheap = (replace(remedy(name, 0.1, cost), gain=Interval(gain, -0.05, 0.2)) for name, cost, gain in (
+        ("dear", "new data", 0.10), ("cheap", "minutes", 0.09)))  # fmt: skip
+    assert order(cheap, dear) == ["dear", "cheap"]
 
 
 def test_a_cheap_remedy_does_not_pass_one_that_gains_clearly_more():

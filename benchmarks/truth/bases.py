@@ -59,7 +59,9 @@ def real(name: str, positive: int) -> World:
     rng = np.random.default_rng(5)
     groups = rng.permutation(sorted(set(source.groups)))
     share = (0.55, 0.15) if len(groups) > 8 else (0.5, 0.2)
-    bounds = [0, round(share[0] * len(groups)), round((share[0] + share[1]) * len(groups)), len(groups)]
+    first = min(round(share[0] * len(groups)), len(groups) - 2)
+    # Of three groups each part gets one: a share of them would leave nothing to validate on.
+    bounds = [0, first, max(first + 1, round(sum(share) * len(groups))), len(groups)]
     parts = [set(groups[low:high].tolist()) for low, high in pairwise(bounds)]
     pools = [[i for i, group in enumerate(source.groups) if group in part] for part in parts]
     wanted = (4 * TRAIN, VAL, TEST)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from benchmarks.truth.bases import world
 from benchmarks.truth.cases import Case, Setup, make_case, planted_train
 from benchmarks.truth.pretrained import IMAGENET, of_the_task
-from unplateau.diagnosis.trials import larger, stronger
+from unplateau.experiments.trials import larger, stronger
 from unplateau.extractors.normalise import without_rule
 from unplateau.types import Sample
 

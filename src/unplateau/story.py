@@ -13,8 +13,8 @@ from unplateau import api
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
 from unplateau.data.splits import split
-from unplateau.diagnosis.fits import Fit, Fitted, run_fits
-from unplateau.diagnosis.run import decided
+from unplateau.experiments.fits import Fit, Fitted, run_fits
+from unplateau.experiments.run import decided
 from unplateau.files import writable_folder
 from unplateau.measures.thresholds import mean_iou
 from unplateau.progress import Bar

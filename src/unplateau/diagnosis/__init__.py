@@ -1,1 +1,1 @@
-"""Why the IoU stopped: what is trained for it (plan, fits), what is asked (one file a question), and the verdict."""
+"""Why the IoU stopped: in which order it is asked, what is at fault, and the verdict."""

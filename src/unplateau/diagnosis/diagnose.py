@@ -5,37 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from unplateau.checks.alignment import AlignmentCheck
+from unplateau.checks.anatomy import AnatomyCheck
+from unplateau.checks.capacity import CapacityCheck, CapacityMeasured
+from unplateau.checks.class_index import ClassIndexCheck
+from unplateau.checks.curve import CurveCheck, CurveMeasured
+from unplateau.checks.data_scale import DataMeasured, DataScaleCheck
+from unplateau.checks.diversity import DiversityCheck
+from unplateau.checks.domain import DomainCheck
+from unplateau.checks.label_ceiling import LabelCeilingCheck
+from unplateau.checks.labels import LabelsCheck
+from unplateau.checks.ladder import PRIOR, LadderCheck, LadderMeasured
+from unplateau.checks.leaks import LeaksCheck
+from unplateau.checks.metric import MetricCheck
+from unplateau.checks.normalisation import NormalisationCheck
+from unplateau.checks.operating_point import OperatingMeasured, OperatingPointCheck
+from unplateau.checks.overfit import STEPS, OverfitCheck, again, fits_by_heart, learnt, one_batch
+from unplateau.checks.resolution import ResolutionCheck, ResolutionMeasured, grid_costs
+from unplateau.checks.shuffled import SHUFFLED, ShuffledCheck, shuffled_fit
 from unplateau.data.pictures import read_again
 from unplateau.data.sources import AbstractSource
 from unplateau.data.splits import refuse_no_inner, split
 from unplateau.data.transforms import Augmentation
-from unplateau.diagnosis.alignment import AlignmentCheck
-from unplateau.diagnosis.anatomy import AnatomyCheck
-from unplateau.diagnosis.capacity import CapacityCheck, CapacityMeasured
-from unplateau.diagnosis.class_index import ClassIndexCheck
-from unplateau.diagnosis.curve import CurveCheck, CurveMeasured
-from unplateau.diagnosis.data_scale import DataMeasured, DataScaleCheck
-from unplateau.diagnosis.diversity import DiversityCheck
-from unplateau.diagnosis.domain import DomainCheck
 from unplateau.diagnosis.faults import Faults, find_faults, try_repairs
-from unplateau.diagnosis.fits import Fit, Views, by_name, run_fits
-from unplateau.diagnosis.given import Given, answered, its_fold
-from unplateau.diagnosis.label_ceiling import LabelCeilingCheck
-from unplateau.diagnosis.labels import LabelsCheck
-from unplateau.diagnosis.ladder import PRIOR, LadderCheck, LadderMeasured
-from unplateau.diagnosis.leaks import LeaksCheck
-from unplateau.diagnosis.metric import MetricCheck
-from unplateau.diagnosis.normalisation import NormalisationCheck
-from unplateau.diagnosis.operating_point import OperatingMeasured, OperatingPointCheck
-from unplateau.diagnosis.overfit import STEPS, OverfitCheck, again, fits_by_heart, learnt, one_batch
-from unplateau.diagnosis.plan import make_fits, make_given_fits, make_plan, own_names, stages, with_given
-from unplateau.diagnosis.prior import position_scores
-from unplateau.diagnosis.resolution import ResolutionCheck, ResolutionMeasured, grid_costs
-from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.settling import settled
-from unplateau.diagnosis.shuffled import SHUFFLED, ShuffledCheck, shuffled_fit
-from unplateau.diagnosis.trials import on_twice_the_grid
-from unplateau.diagnosis.views import contours, object_diameter
+from unplateau.diagnosis.stages import first_stage, later_stages
+from unplateau.experiments.fits import Fit, Views, by_name, run_fits
+from unplateau.experiments.given import Given, answered, its_fold
+from unplateau.experiments.plan import make_fits, make_given_fits, make_plan, own_names, shortened, with_given
+from unplateau.experiments.prior import position_scores
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import on_twice_the_grid, rehearsed
+from unplateau.experiments.views import contours, object_diameter
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.progress import Told
 from unplateau.training.recipe import Recipe
@@ -136,12 +137,12 @@ def train_given(source: AbstractSource, pictures: Pictures, order: Order, given:
     parts = its_fold(given, pictures)
     diameter, decoder = object_diameter(pictures), given.saved.decoder
     bare = make_plan(diameter, pictures.size, baseline="unet", candidate=order.candidate, untrained=order.untrained)
-    plan = with_given(bare, given.made, decoder)
+    plan = with_given(bare if order.thorough else shortened(bare), given.made, decoder)
     outcomes = {plan.baseline: tuple(answered(given, pictures, fold) for fold in parts)}
     reported = given.saved.reported
     run = Run(source, pictures, parts, diameter, plan, outcomes, order.seed, reported, recipe=given.recipe)
     if grid_costs(run):
-        finer = on_twice_the_grid(given.made.extractor, decoder, given.recipe)
+        finer = on_twice_the_grid(given.made.extractor, decoder, rehearsed(given.recipe))
         run = replace(run, plan=replace(plan, trials=(*plan.trials, finer)), _sums={})
     fits = make_given_fits(run.plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
     again = make_fits(plan, pictures, parts, given.recipe, given.made.seed)
@@ -155,14 +156,14 @@ def fitting(recipe: Recipe, diameter: float) -> Recipe:
 
 def _in_stages(run: Run, fits: list[Fit], own: list[Fit], order: Order) -> tuple[Run, Faults]:
     """Train what settles most first, and stop when it is settled. `own` are the trainings of the model in question."""
-    first, *later = stages(run.plan, fits)
+    first = first_stage(run.plan, fits)
     prior = tuple(position_scores(run.pictures, fold) for fold in run.folds)
     run = _trained(replace(run, outcomes={PRIOR: prior, **run.outcomes}), first, _told_on(order, 0, len(fits)))
     done = len(first)
     run = _controlled(run, own[0], replace(order, told=lambda *_: order.told(done, len(fits), "a control")))
     faults = find_faults(run, own[0])
     run = try_repairs(run, faults, own, order.cache, lambda *_: order.told(done, len(fits), "a repair"))
-    for stage in later:
+    for stage in later_stages(run, fits):
         if not order.thorough and settled(run, faults):
             break
         run = _trained(run, stage, _told_on(order, done, len(fits)))

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from unplateau.checks.ladder import EITHER, FAMILIES, PRIOR
 from unplateau.data.balance import positive_share
 from unplateau.diagnosis.diagnose import Measurements, folds_said
 from unplateau.diagnosis.examples import Example
-from unplateau.diagnosis.fits import Fitted
-from unplateau.diagnosis.ladder import EITHER, FAMILIES, PRIOR
-from unplateau.diagnosis.plan import CANDIDATE
-from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.verdict import calibrated, consider_remedies, find_remedies, say, scale_table
+from unplateau.experiments.fits import Fitted
+from unplateau.experiments.plan import CANDIDATE
+from unplateau.experiments.run import Run
 from unplateau.files import plain
 from unplateau.measures.thresholds import iou, mean_over_classes
 from unplateau.types import Epoch, Interval

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unplateau.diagnosis.run import Run, decided
+from unplateau.experiments.run import Run, decided
 from unplateau.files import write_bytes
 from unplateau.measures.thresholds import BINS, iou, mean_over_classes
 from unplateau.types import IGNORE

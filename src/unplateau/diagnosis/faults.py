@@ -12,20 +12,21 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unplateau.diagnosis import alignment, class_index, labels, overfit
-from unplateau.diagnosis.alignment import AlignmentCheck, AlignmentMeasured
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.class_index import ClassIndexCheck, ClassIndexMeasured
-from unplateau.diagnosis.diversity import DiversityCheck
-from unplateau.diagnosis.domain import DomainCheck, DomainMeasured
-from unplateau.diagnosis.fits import Fit, Fitted, run_fits
-from unplateau.diagnosis.labels import LabelsCheck, LabelsMeasured
-from unplateau.diagnosis.leaks import LeaksCheck, LeaksMeasured
-from unplateau.diagnosis.metric import MetricCheck, MetricMeasured
-from unplateau.diagnosis.normalisation import NormalisationCheck, NormalisationMeasured, respelled
-from unplateau.diagnosis.overfit import OverfitCheck, OverfitMeasured
-from unplateau.diagnosis.run import Run, Sums, decided
-from unplateau.diagnosis.shuffled import ShuffledCheck
+from unplateau.checks import alignment, class_index, labels, overfit
+from unplateau.checks.alignment import AlignmentCheck, AlignmentMeasured
+from unplateau.checks.check import AbstractCheck
+from unplateau.checks.class_index import ClassIndexCheck, ClassIndexMeasured
+from unplateau.checks.diversity import DiversityCheck
+from unplateau.checks.domain import DomainCheck, DomainMeasured
+from unplateau.checks.labels import LabelsCheck, LabelsMeasured
+from unplateau.checks.leaks import LeaksCheck, LeaksMeasured
+from unplateau.checks.metric import MetricCheck, MetricMeasured
+from unplateau.checks.normalisation import NormalisationCheck, NormalisationMeasured, respelled
+from unplateau.checks.overfit import OverfitCheck, OverfitMeasured
+from unplateau.checks.realigned import realigned
+from unplateau.checks.shuffled import ShuffledCheck
+from unplateau.experiments.fits import Fit, Fitted, run_fits
+from unplateau.experiments.run import Run, Sums, decided
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS, ScoreTable, counts_at, mean_iou
 from unplateau.progress import Told
@@ -43,7 +44,8 @@ MANY, WORTH = 0.05, 0.01
 class Fault:
     """Something that surely is wrong. `repaired` is what to train on to see what it costs, `instead` how to train where
     that is what is wrong; None where no training can tell, and then `gain` says by how much the number is off. `partly`
-    where the repair leaves out what is doubtful: then the old number is what was counted with it.
+    where the repair leaves out what is doubtful: then the old number is what was counted with it. `learnt` where all
+    masks are off alike: a model learns them as well as it would the repaired ones, so no training is needed to tell.
     """
 
     remedy: str
@@ -53,10 +55,11 @@ class Fault:
     gain: Interval | None = None
     partly: bool = False
     instead: Fit | None = None
+    learnt: bool = False
 
     @property
     def trained(self) -> bool:
-        """Whether a training tells what putting it right adds."""
+        """Whether a model's answers tell what putting it right adds."""
         return self.repaired is not None or self.instead is not None
 
 
@@ -116,11 +119,13 @@ def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: To
             outcomes[tried(fault)] = tuple(run_fits(other, {"image": run.pictures}, cache, told))
         if fault.repaired is None:
             continue
+        outcomes[as_it_is(fault)] = tuple(_rescored(run, fault.repaired, number) for number in range(len(run.folds)))
+        if fault.learnt:
+            continue
         again = [replace(fit, name=tried(fault), view=tried(fault), maps=()) for fit in fits]
         imposed = run.outcomes[run.plan.baseline][0].imposed
         done = run_fits(again, {tried(fault): fault.repaired}, cache, told)
         outcomes[tried(fault)] = tuple(replace(each, fixed=imposed) for each in done)
-        outcomes[as_it_is(fault)] = tuple(_rescored(run, fault.repaired, number) for number in range(len(run.folds)))
     return replace(run, outcomes=outcomes, _sums={})
 
 
@@ -129,9 +134,14 @@ def remedy_of(run: Run, fault: Fault) -> Remedy:
     if not fault.trained:
         gain = fault.gain or Interval(math.nan, math.nan, math.nan)
         return Remedy(fault.remedy, gain, fault.cost, (fault.claim,))
+    compare = run.resampler
+    if fault.learnt:
+        here, there = run.sums(run.plan.baseline), run.sums(as_it_is(fault))
+        said = f"The baseline scores {compare.interval(here):.3f} on the masks as they are, which it has learnt, and "
+        said += f"{compare.interval(there):.3f} on the repaired ones, which it would learn as well."
+        return Remedy(fault.remedy, compare.difference(here, there), fault.cost, (fault.claim, said))
     above = run.sums(tried(fault))
     below = run.sums(run.plan.baseline if fault.partly or fault.instead else as_it_is(fault))
-    compare = run.resampler
     where = ("on the repaired masks", " on them") if fault.repaired is not None else ("with that put right", "")
     evidence = (
         fault.claim,
@@ -174,7 +184,8 @@ def concluded(
 
 
 def _shifted(run: Run, measured: AlignmentMeasured, claim: str) -> Fault:
-    return Fault("fix-shift", "minutes", claim, alignment.repaired(run.pictures, measured))
+    mended = realigned(run.pictures, measured)
+    return Fault("fix-shift", "minutes", claim, mended, learnt=alignment.alike(measured))
 
 
 def _misnumbered(run: Run, measured: ClassIndexMeasured, claim: str) -> Fault:

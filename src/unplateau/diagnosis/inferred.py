@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
+from unplateau.checks.data_scale import FEW, by_gap, unrelated
+from unplateau.checks.ladder import PRIOR
 from unplateau.diagnosis.diagnose import Measurements
-from unplateau.diagnosis.ladder import PRIOR
-from unplateau.diagnosis.run import Run
 from unplateau.diagnosis.settling import tried
+from unplateau.experiments.run import Run
 from unplateau.types import Interval, Remedy
-
-FEW = 12
-"""Unrelated images or groups under which a learning curve is that of single ones."""
 
 RISES = 0.01
 """IoU by which all groups must beat half of them for a curve of few groups to count as rising."""
-
-CLOSED = Interval(0.45, 0.2, 0.65)
-"""Share of the gap between seen and unseen images that twice the data closes: 1 - 2 ** -a for a from .3 to 1.5."""
 
 LEARNT = 0.03
 """IoU above position alone from which a model has learnt anything of the images."""
@@ -28,29 +21,20 @@ invented may cost at most, and the most by which images that were seen score abo
 """
 
 
-def by_gap(measured: Measurements) -> Interval | None:
+def by_heart(measured: Measurements) -> Interval | None:
     """What twice the data would add where few unrelated images train: a share of what the model knows by heart.
 
-    The gap between training and test error falls as a power of the data (Hestness et al., arXiv 1712.00409). None where
-    there are enough images for a learning curve, or no gap.
+    None where there are enough images for a learning curve, or no gap.
     """
     capacity, data = measured.capacity, measured.data
-    if capacity is None or data is None:
+    if capacity is None or capacity.seen <= capacity.report:
         return None
-    gap = capacity.seen - capacity.report
-    rising = len(data.points) > 1 and data.points[-1].iou.mean - data.points[-2].iou.mean >= RISES
-    # Where images repeat each other a share of them holds what all hold: that curve is flat whatever there is to gain.
-    few = unrelated(measured) < FEW or (data.groups < FEW and rising)
-    if not few or gap <= 0:
-        return None
-    return Interval(CLOSED.mean * gap, CLOSED.low * gap, CLOSED.high * gap)
-
-
-def unrelated(measured: Measurements) -> float:
-    """How many unrelated images the training part is worth; infinity where that could not be told."""
-    found = [each.measured.get("effective") for each in measured.faults.findings if each.check == "diversity"]
-    effective = found[0] if found else None
-    return effective.mean if isinstance(effective, Interval) and math.isfinite(effective.mean) else math.inf
+    few = unrelated(measured.faults.findings) < FEW
+    if data is not None and len(data.points) > 1:
+        rising = data.points[-1].iou.mean - data.points[-2].iou.mean >= RISES
+        # Where images repeat each other a share of them holds what all hold: that curve is flat whatever is to gain.
+        few |= data.groups < FEW and rising
+    return by_gap(capacity.seen - capacity.report) if few else None
 
 
 def rough_contours(run: Run, measured: Measurements, others: float) -> Remedy | None:

@@ -10,26 +10,26 @@ from typing import Any
 
 import numpy as np
 
+from unplateau.checks.alignment import AlignmentCheck
+from unplateau.checks.check import AbstractCheck, unmeasured
+from unplateau.checks.class_index import ClassIndexCheck
+from unplateau.checks.diversity import DiversityCheck
+from unplateau.checks.domain import DomainCheck
+from unplateau.checks.labels import LabelsCheck
+from unplateau.checks.leaks import LeaksCheck
+from unplateau.checks.metric import MetricCheck, MetricMeasured, definitions
 from unplateau.data.answers import Answers, find_answers, on_grid, read_answer, read_answers
 from unplateau.data.grid import SMALLEST
 from unplateau.data.part import PartSource
 from unplateau.data.pictures import choose, read_pictures
 from unplateau.data.sources import AbstractSource
 from unplateau.data.tasks import task_mask
-from unplateau.diagnosis.alignment import AlignmentCheck
-from unplateau.diagnosis.check import AbstractCheck, unmeasured
-from unplateau.diagnosis.class_index import ClassIndexCheck
-from unplateau.diagnosis.diversity import DiversityCheck
-from unplateau.diagnosis.domain import DomainCheck
 from unplateau.diagnosis.faults import Fault, Faults, concluded, leaked, misreported
-from unplateau.diagnosis.fits import SEEN, Fitted, spread
-from unplateau.diagnosis.labels import LabelsCheck
-from unplateau.diagnosis.leaks import LeaksCheck
-from unplateau.diagnosis.metric import MetricCheck, MetricMeasured, definitions
-from unplateau.diagnosis.plan import Plan, RungPlan, mapped
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.views import object_diameter
 from unplateau.errors import DataError
+from unplateau.experiments.fits import SEEN, Fitted, spread
+from unplateau.experiments.plan import Plan, RungPlan, mapped
+from unplateau.experiments.run import Run
+from unplateau.experiments.views import object_diameter
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS, ScoreTable, counts_at
 from unplateau.types import IGNORE, Epoch, Finding, Fold, Pictures, Verdict

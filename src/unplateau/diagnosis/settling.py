@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from unplateau.checks.capacity import CapacityCheck
+from unplateau.checks.curve import twice_gain
+from unplateau.checks.data_scale import FEW, DataScaleCheck, by_gap, unrelated
+from unplateau.checks.operating_point import OperatingPointCheck
+from unplateau.checks.resolution import ResolutionCheck
 from unplateau.diagnosis.faults import INVALID, Fault, Faults, remedy_of
-from unplateau.diagnosis.gains import TIE, over_seeds
-from unplateau.diagnosis.operating_point import OperatingPointCheck
-from unplateau.diagnosis.plan import CANDIDATE
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.trials import FINER, LONGER, Trial
+from unplateau.experiments.gains import TIE, over_seeds
+from unplateau.experiments.plan import CANDIDATE
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import FINER, LONGER, Trial
 from unplateau.types import COSTS, Interval
 
 FREE = 0.05
@@ -24,14 +28,41 @@ def settled(run: Run, faults: Faults) -> bool:
     would be measured on top of them. So does a threshold that is off by much. What costs more must gain more; and a
     candidate that was named is always tried.
     """
-    sure = [fault for fault in faults.faults if not fault.partly]
-    if any(fault.remedy in INVALID or _clear(repair_gain(run, fault), fault.cost) for fault in sure):
+    if any(fault.remedy in INVALID or _clear(repair_gain(run, fault), fault.cost) for fault in faults.faults):
         return True
     regret = OperatingPointCheck().measure(run).regret if run.binary else Interval(0.0, 0.0, 0.0)
     if regret.low > 0 and regret.mean >= FREE:
         return True
-    wanted = any(rung.name == CANDIDATE for rung in run.plan.rungs)
-    return not wanted and any(_clear(trial_gain(run, trial), COSTS[1]) for trial in tried(run))
+    if any(rung.name == CANDIDATE and CANDIDATE not in run.outcomes for rung in run.plan.rungs):
+        return False
+    return any(_clear(gain, COSTS[1]) for gain in [*_measured_gains(run), *_inferred_gains(run, faults)])
+
+
+def _measured_gains(run: Run) -> list[Interval]:
+    """What the trainings so far say that trials, the candidate and twice the data add; not what rehearsals say, which
+    a whole training may take back.
+    """
+    gains = [] if run.plan.rehearsal else [trial_gain(run, trial) for trial in tried(run)]
+    if run.trial(LONGER):
+        gains.append(over_seeds(twice_gain(run), run))
+    if run.trial(FINER) and not run.plan.rehearsal:
+        gains.append(over_seeds(ResolutionCheck().measure(run).gain, run))
+    if not run.plan.trials:
+        return gains
+    if CANDIDATE in run.outcomes:
+        gains.append(candidate_gain(run))
+    data = DataScaleCheck().measure(run)
+    return [*gains, over_seeds(data.gains["2x"], run)] if data else gains
+
+
+def _inferred_gains(run: Run, faults: Faults) -> list[Interval]:
+    """What twice the data adds to a model in question that knows the few unrelated images it was trained on by heart.
+
+    Where the task is in question the ladder is what was asked for.
+    """
+    capacity = CapacityCheck().measure(run) if run.plan.trials else None
+    few = capacity is not None and unrelated(faults.findings) < FEW
+    return [over_seeds(by_gap(capacity.seen - capacity.report), run)] if capacity and few else []
 
 
 def repair_gain(run: Run, fault: Fault) -> Interval:
@@ -48,7 +79,12 @@ def tried(run: Run) -> tuple[Trial, ...]:
 
 def trial_gain(run: Run, trial: Trial) -> Interval:
     """What a trial adds to the model in question, as wide as seeds make it."""
-    return over_seeds(run.resampler.difference(run.sums(trial.name), run.sums(run.plan.baseline)), run)
+    return over_seeds(run.resampler.difference(run.sums(trial.name), run.sums(run.plan.control)), run)
+
+
+def candidate_gain(run: Run) -> Interval:
+    """What the candidate adds to the model in question, as wide as seeds make it."""
+    return over_seeds(run.resampler.difference(run.sums(CANDIDATE), run.sums(run.plan.baseline)), run)
 
 
 def _clear(gain: Interval, cost: str) -> bool:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from unplateau.diagnosis.check import UNMEASURED
+from unplateau.checks.check import UNMEASURED
 from unplateau.diagnosis.diagnose import Measurements
 from unplateau.diagnosis.faults import INVALID, Fault, remedy_of
-from unplateau.diagnosis.gains import TIE, over_seeds, worth_listing
-from unplateau.diagnosis.inferred import by_gap, rough_contours, unlearnt
-from unplateau.diagnosis.plan import CANDIDATE, UNTRAINED
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.settling import repair_gain, trial_gain, tried
-from unplateau.diagnosis.trials import FINER, LONGER, Trial
+from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
+from unplateau.diagnosis.settling import candidate_gain, repair_gain, trial_gain, tried
+from unplateau.experiments.gains import TIE, over_seeds, worth_listing
+from unplateau.experiments.plan import CANDIDATE, UNTRAINED
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import FINER, LONGER, Trial
 from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
 
 ALL = 0.95
@@ -38,6 +38,8 @@ SINGLE = (
 WIDER = 2.5
 """How many times as wide such a gain's interval must be to hold nine in ten of the true ones, where each was trained
 once: from the fitted bases of `benchmarks.truth`."""
+
+BY_HEART = "Few unrelated images train: the gain is inferred from how much better it does on those."
 
 BUGS = ("alignment", "class index", "leaks", "metric", "one-batch overfit", "shuffled labels", "normalisation")
 """Checks whose concern is a bug, not a property of the data."""
@@ -84,7 +86,8 @@ def calibrated(remedies: tuple[Remedy, ...], run: Run) -> tuple[Remedy, ...]:
     """
     if len(run.folds) > 1:
         return remedies
-    return tuple(replace(each, gain=_wider(each.gain)) if each.name in SINGLE else each for each in remedies)
+    single = (*SINGLE, FINER) if run.trial(FINER) else SINGLE
+    return tuple(replace(each, gain=_wider(each.gain)) if each.name in single else each for each in remedies)
 
 
 def _wider(gain: Interval) -> Interval:
@@ -92,17 +95,18 @@ def _wider(gain: Interval) -> Interval:
 
 
 def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
-    """By gain, best first; of those within `TIE` of the best that is left, the cheapest first.
+    """By gain, best first; of those within `TIE` of the best that is left that surely gain, the cheapest first.
 
-    What makes the number itself wrong comes before all: no other gain can be believed until it is put right.
+    What may add nothing is no cheaper for it, so that there the larger gain decides. What makes the number itself wrong
+    comes before all: no other gain can be believed until it is put right.
     """
     ranked = [remedy for remedy in remedies if remedy.name in INVALID]
     left = sorted((each for each in remedies if each.name not in INVALID), key=lambda remedy: -remedy.gain.mean)
     while left:
-        tied = [remedy for remedy in left if remedy.gain.mean >= left[0].gain.mean - TIE]
-        cheapest = min(tied, key=lambda remedy: (COSTS.index(remedy.cost), -remedy.gain.mean))
-        ranked.append(cheapest)
-        left.remove(cheapest)
+        sure = [remedy for remedy in left if remedy.gain.mean >= left[0].gain.mean - TIE and remedy.gain.low > 0]
+        first = min(sure, key=lambda remedy: (COSTS.index(remedy.cost), -remedy.gain.mean)) if sure else left[0]
+        ranked.append(first)
+        left.remove(first)
     return tuple(ranked)
 
 
@@ -120,31 +124,31 @@ def _untold(run: Run, measured: Measurements) -> str:
 
 def scale_table(run: Run, measured: Measurements) -> tuple[ScaleAnswer, ...]:
     """The essay's four kinds of scale, and the bug."""
-    data = _finding(measured, "data scale")
     return (
-        ScaleAnswer("data", _answer(data.verdict), data.claim, data.gain),
+        _data(measured),
         _labels(run, measured),
         _model(run, measured),
-        _pretraining(measured),
+        _pretraining(run, measured),
         _bug(run, measured),
     )
 
 
 def _richer_pretraining(run: Run, measured: Measurements) -> Remedy | None:
-    if measured.ladder is None or (gain := measured.ladder.pretraining) is None:
-        return None
-    rungs = {rung.name: rung for rung in measured.ladder.rungs}
-    beside = f"The best model trained from scratch scores {measured.ladder.scratch:.3f}."
-    if run.plan.trials:
+    if run.plan.trials and CANDIDATE in run.outcomes:
         # Who asks about a model of his own wants to know what it would gain.
-        gain = run.resampler.difference(run.sums(CANDIDATE), run.sums(run.plan.baseline))
+        gain = candidate_gain(run)
         beside = f"The model in question scores {run.reading(run.plan.baseline):.3f}."
+    elif measured.ladder is not None and measured.ladder.pretraining is not None:
+        gain = over_seeds(measured.ladder.pretraining, run)
+        beside = f"The best model trained from scratch scores {measured.ladder.scratch:.3f}."
+    else:
+        return None
     evidence = (
-        f"The candidate, frozen under a light decoder, scores {rungs[CANDIDATE].iou:.3f}.",
-        f"The same network with random weights scores {rungs[UNTRAINED].iou:.3f}.",
+        f"The candidate, frozen under a light decoder, scores {run.reading(CANDIDATE):.3f}.",
+        f"The same network with random weights scores {run.reading(UNTRAINED):.3f}.",
         beside,
     )
-    return Remedy("richer-pretraining", over_seeds(gain, run), "one training run", evidence)
+    return Remedy("richer-pretraining", gain, "one training run", evidence)
 
 
 def _more_context(run: Run, measured: Measurements) -> Remedy | None:
@@ -161,16 +165,15 @@ def _more_context(run: Run, measured: Measurements) -> Remedy | None:
 
 
 def _more_data(run: Run, measured: Measurements) -> Remedy | None:
-    data = measured.data
+    data, inferred = measured.data, by_heart(measured)
     if data is None:
-        return None
+        return Remedy("more-data", over_seeds(inferred, run), "new data", (BY_HEART,)) if inferred else None
     counts = ", ".join(f"{point.iou.mean:.3f} with {point.groups:.0f} groups" for point in data.points)
     fourfold = f"Four times the data is predicted to add {data.gains['4x']:+.3f}; this row is for twice the data."
     gain, evidence = data.gains["2x"], [f"Measured: {counts}.", fourfold]
-    inferred = by_gap(measured)
     if inferred and inferred.mean > gain.mean:
         gain = inferred
-        evidence.append("Few unrelated images train: the gain is inferred from how much better it does on those.")
+        evidence.append(BY_HEART)
     return Remedy("more-data", over_seeds(gain, run), "new data", tuple(evidence))
 
 
@@ -178,9 +181,10 @@ def _train_longer(run: Run, measured: Measurements) -> Remedy | None:
     curve = measured.curve
     if curve.twice_gain is None:
         return None
-    evidence = f"Half the steps score {curve.half:.3f}; the gain is for twice the steps."
     if curve.tried:
         evidence = f"Trained once for {curve.tried} steps, which so short a training cannot foretell."
+    else:
+        evidence = f"Half the steps score {curve.half:.3f}; the gain is for twice the steps."
     return Remedy(LONGER, over_seeds(curve.twice_gain, run), "one training run", (evidence,))
 
 
@@ -220,8 +224,12 @@ def _tried(run: Run, trial: Trial) -> Remedy:
     if (trial.extractor, trial.decoder) == (baseline.extractor, baseline.decoder):
         pieces = f"the same pieces with class weights {trial.recipe.class_weights!r} and a Dice term"
     evidence = f"Trained once so: {pieces} scores {run.reading(trial.name):.3f}, the model in question "
-    evidence += f"{run.reading(run.plan.baseline):.3f}."
+    evidence += f"{run.reading(run.plan.control):.3f}{_rehearsed(run)}."
     return Remedy(trial.remedy, trial_gain(run, trial), "one training run", (evidence,))
+
+
+def _rehearsed(run: Run) -> str:
+    return f", each after {run.plan.rehearsal.steps} steps" if run.plan.rehearsal else ""
 
 
 def _why(measured: Measurements) -> str:
@@ -250,6 +258,14 @@ def _what(remedies: tuple[Remedy, ...]) -> str:
         return f"First remedy: {first.name}: the number is off by {-first.gain.mean:+.2f} until then."
     sure = "is predicted to add" if first.gain.low > 0 else "may add"
     return f"First remedy: {first.name}, which {sure} {first.gain:+.2f} IoU (90 % interval; cost: {first.cost})."
+
+
+def _data(measured: Measurements) -> ScaleAnswer:
+    """From the learning curve; where none was drawn, from what is known by heart."""
+    found, inferred = _finding(measured, "data scale"), by_heart(measured)
+    if measured.data is None and inferred:
+        return ScaleAnswer("data", worth_it(inferred), BY_HEART, inferred)
+    return ScaleAnswer("data", _answer(found.verdict), found.claim, found.gain)
 
 
 def _labels(run: Run, measured: Measurements) -> ScaleAnswer:
@@ -283,13 +299,17 @@ def worth_it(gain: Interval) -> str:
     return "yes" if gain.low > 0 and gain.mean >= TIE else "no" if gain.high < TIE else "undetermined"
 
 
-def _pretraining(measured: Measurements) -> ScaleAnswer:
+def _pretraining(run: Run, measured: Measurements) -> ScaleAnswer:
+    if run.plan.trials and CANDIDATE in run.outcomes:
+        own = candidate_gain(run)
+        said = f"The candidate is {own:+.3f} against the model in question."
+        return ScaleAnswer("pretraining", worth_it(own), said, own)
     if measured.ladder is None:
         return ScaleAnswer("pretraining", "undetermined", UNMEASURED)
     gain = measured.ladder.pretraining
     if gain is None:
         why = "No pretrained candidate was given: name one with `extractor`."
-        return ScaleAnswer("pretraining", "undetermined", why if measured.ladder else "Not measured: no training.")
+        return ScaleAnswer("pretraining", "undetermined", why)
     return ScaleAnswer(
         "pretraining", worth_it(gain), f"The candidate is {gain:+.3f} against the best from scratch.", gain
     )

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from unplateau.data.splits import refuse_no_inner, split
-from unplateau.diagnosis.views import object_diameter
+from unplateau.experiments.views import object_diameter
 from unplateau.extractors.bounded import bounded
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
 from unplateau.measures.thresholds import Counts, best_threshold, counts_at, iou, mean_over_classes

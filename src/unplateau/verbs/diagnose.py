@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from unplateau._version import VERSION
+from unplateau.checks.operating_point import variance_explained
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
 from unplateau.diagnosis.diagnose import RECIPE, Order, measure_all, train_all, train_given
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import draw_worst
-from unplateau.diagnosis.given import load_given
-from unplateau.diagnosis.operating_point import variance_explained
 from unplateau.diagnosis.predictions import Saved, answers_given
 from unplateau.errors import UnplateauError
+from unplateau.experiments.given import load_given
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import writable_folder, write_json
 from unplateau.measures.curves import ADVICE, read_curve

@@ -11,7 +11,7 @@ from unplateau.data.kinds import read_task, refuse_kind
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
 from unplateau.decoders.catalogue import first_decoder
-from unplateau.diagnosis.comparison import Contest, comparison_document, run_contest
+from unplateau.experiments.comparison import Contest, comparison_document, run_contest
 from unplateau.extractors.teachers import loaded_by
 from unplateau.files import plain, writable_folder, write_json
 from unplateau.progress import Told

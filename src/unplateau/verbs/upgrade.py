@@ -9,9 +9,8 @@ from typing import Any
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
 from unplateau.decoders.catalogue import build_decoder
-from unplateau.diagnosis.building import Foretold, built, refuse_remedy, upgrade_document
-from unplateau.diagnosis.comparison import Contest, Pieces, run_contest
 from unplateau.errors import DataError, UnplateauError
+from unplateau.experiments.comparison import Contest, Pieces, run_contest
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain, writable_folder, write_json
 from unplateau.progress import Told
@@ -19,6 +18,7 @@ from unplateau.reports import load_diagnosis, write_upgrade
 from unplateau.reports.saved import Saved, Setup
 from unplateau.training.recipes import read_recipe
 from unplateau.types import Pictures, Sample
+from unplateau.upgrades.building import Foretold, built, refuse_remedy, upgrade_document
 from unplateau.verbs.arguments import refuse_numbers, silent
 from unplateau.verbs.diagnose import DIAGNOSIS
 

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.fits import spread
-from unplateau.diagnosis.frozen_probe import normalised, probe
-from unplateau.diagnosis.plan import CANDIDATE, RungPlan
-from unplateau.diagnosis.run import Run
+from unplateau.checks.check import AbstractCheck
+from unplateau.checks.frozen_probe import normalised, probe
 from unplateau.errors import PieceError
+from unplateau.experiments.fits import spread
+from unplateau.experiments.plan import CANDIDATE, RungPlan
+from unplateau.experiments.run import Run
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.catalogue import brings_weights, build_extractor
 from unplateau.extractors.fused import is_fused

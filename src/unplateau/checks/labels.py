@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt, label
 from scipy.stats import beta
 
-from unplateau.diagnosis.anatomy import thresholds
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.run import Run
+from unplateau.checks.anatomy import thresholds
+from unplateau.checks.check import AbstractCheck
+from unplateau.experiments.run import Run
 from unplateau.measures.intervals import COVERAGE, bootstrap
 from unplateau.measures.label_scores import (
     NEIGHBOURS,

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import t as student
 
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.leaks import TOLD, TWIN
-from unplateau.diagnosis.run import Run
+from unplateau.checks.check import AbstractCheck
+from unplateau.checks.leaks import TOLD, TWIN
+from unplateau.experiments.run import Run
 from unplateau.measures.intervals import COVERAGE
 from unplateau.measures.similarity import search
 from unplateau.types import Finding, Interval, Pictures, Verdict

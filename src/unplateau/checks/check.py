@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
-from unplateau.diagnosis.run import Run
+from unplateau.experiments.run import Run
 from unplateau.types import Finding, Verdict
 
 Measured = TypeVar("Measured")
@@ -26,7 +26,7 @@ class AbstractCheck(ABC, Generic[Measured]):
         """What the numbers say: the only place with a threshold."""
 
 
-UNMEASURED = "Not measured: no training."
+UNMEASURED = "Not measured: it takes trainings that were not done."
 """What a check says whose trainings are absent: none was wanted, or the verdict was settled before them."""
 
 

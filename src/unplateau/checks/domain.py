@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.stats import t as student
 
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.run import Run
+from unplateau.checks.check import AbstractCheck
+from unplateau.experiments.run import Run
 from unplateau.measures.intervals import interval
 from unplateau.measures.similarity import unpadded
 from unplateau.types import Finding, Interval, Pictures, Verdict

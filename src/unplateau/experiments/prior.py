@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from unplateau.diagnosis.fits import SEEN, Fitted, spread
+from unplateau.experiments.fits import SEEN, Fitted, spread
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import ScoreTable
 from unplateau.types import IGNORE, Fold, Pictures

@@ -8,9 +8,9 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from unplateau.diagnosis.check import AbstractCheck, unmeasured
-from unplateau.diagnosis.plan import CANDIDATE, CONTEXT, CONTOUR, OBJECT, UNTRAINED, RungPlan
-from unplateau.diagnosis.run import Run, Sums
+from unplateau.checks.check import AbstractCheck, unmeasured
+from unplateau.experiments.plan import CANDIDATE, CONTEXT, CONTOUR, OBJECT, UNTRAINED, RungPlan
+from unplateau.experiments.run import Run, Sums
 from unplateau.measures.intervals import Draws, interval
 from unplateau.types import Finding, Interval, Rung, Verdict
 

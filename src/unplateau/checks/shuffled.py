@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unplateau.checks.check import AbstractCheck, unmeasured
 from unplateau.data.transforms import NONE
-from unplateau.diagnosis.check import AbstractCheck, unmeasured
-from unplateau.diagnosis.fits import Fit, Fitted, spread
-from unplateau.diagnosis.prior import position_scores
-from unplateau.diagnosis.run import Run
+from unplateau.experiments.fits import Fit, Fitted, spread
+from unplateau.experiments.prior import position_scores
+from unplateau.experiments.run import Run
 from unplateau.measures.intervals import bootstrap
 from unplateau.measures.thresholds import counts_at, mean_iou
 from unplateau.types import IGNORE, Finding, Fold, Interval, Pictures, Verdict

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
+from unplateau.checks.check import AbstractCheck, unmeasured
+from unplateau.checks.scaling import Law, fit_law, foretell, likely_exponent
 from unplateau.data.splits import nested
-from unplateau.diagnosis.check import AbstractCheck, unmeasured
-from unplateau.diagnosis.plan import less_name
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.scaling import Law, fit_law, foretell, likely_exponent
+from unplateau.experiments.plan import less_name
+from unplateau.experiments.run import Run
 from unplateau.measures.intervals import interval
 from unplateau.types import Finding, Interval, Verdict
 
 FACTORS = (2.0, 4.0)
+
+FEW = 12
+"""Unrelated images or groups under which a learning curve is that of single ones."""
+
+CLOSED = Interval(0.45, 0.2, 0.65)
+"""Share of the gap between seen and unseen images that twice the data closes: 1 - 2 ** -a for a from .3 to 1.5 (the gap
+falls as a power of the data, Hestness et al., arXiv 1712.00409)."""
+
 FEW_GROUPS = 6
 WORTH = 0.02
 """IoU below which a gain is not worth new annotation, and about what two seeds differ by."""
@@ -99,6 +108,18 @@ class DataScaleCheck(AbstractCheck[DataMeasured | None]):
         if measured.groups < FEW_GROUPS:
             claim += f" Only {measured.groups} groups train, so the curve is that of single groups."
         return Finding("data scale", verdict, claim, double, {"predicted": measured.predicted, "gains": measured.gains})
+
+
+def by_gap(gap: float) -> Interval:
+    """What twice the data would add where a model scores `gap` more on what it has seen: a share of it."""
+    return Interval(CLOSED.mean * gap, CLOSED.low * gap, CLOSED.high * gap)
+
+
+def unrelated(findings: tuple[Finding, ...]) -> float:
+    """How many unrelated images the training part is worth; infinity where that could not be told."""
+    found = [each.measured.get("effective") for each in findings if each.check == "diversity"]
+    effective = found[0] if found else None
+    return effective.mean if isinstance(effective, Interval) and math.isfinite(effective.mean) else math.inf
 
 
 def _amount(run: Run, fraction: float) -> tuple[float, float]:

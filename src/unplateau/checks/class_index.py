@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
+from unplateau.checks.check import AbstractCheck
 from unplateau.data.grid import fit_mask, place
 from unplateau.data.tasks import task_mask
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.run import Run
+from unplateau.experiments.run import Run
 from unplateau.measures.intervals import bootstrap
 from unplateau.measures.thresholds import BINS
 from unplateau.types import IGNORE, Finding, Interval, Pictures, Size, Verdict

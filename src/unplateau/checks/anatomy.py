@@ -8,9 +8,9 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.plan import mapped
-from unplateau.diagnosis.run import Run, Sums
+from unplateau.checks.check import AbstractCheck
+from unplateau.experiments.plan import mapped
+from unplateau.experiments.run import Run, Sums
 from unplateau.measures.anatomy import KINDS, anatomy_counts
 from unplateau.measures.intervals import interval
 from unplateau.measures.thresholds import BINS, Counts

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.data.sources import AbstractSource
-from unplateau.diagnosis.choosing import choosing_units, prefer, unit_sums
-from unplateau.diagnosis.fits import Fitted
-from unplateau.diagnosis.plan import CONTEXT, Plan, mapped
-from unplateau.diagnosis.trials import Trial
+from unplateau.experiments.choosing import choosing_units, prefer, unit_sums
+from unplateau.experiments.fits import Fitted
+from unplateau.experiments.plan import CONTEXT, Plan, mapped
+from unplateau.experiments.trials import Trial
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
 from unplateau.measures.thresholds import Counts, counts_at, iou, mean_iou, mean_over_classes
 from unplateau.training.recipe import Recipe

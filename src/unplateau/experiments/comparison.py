@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.data.splits import refuse_no_inner, split
-from unplateau.diagnosis.fits import Fit, Fitted, run_fits
-from unplateau.diagnosis.gains import SEED_SPREAD
-from unplateau.diagnosis.run import decided
+from unplateau.experiments.fits import Fit, Fitted, run_fits
+from unplateau.experiments.gains import SEED_SPREAD
+from unplateau.experiments.run import decided
 from unplateau.measures.intervals import COVERAGE
 from unplateau.measures.paired import Difference, difference, group_draws, holm, level
 from unplateau.measures.thresholds import mean_iou

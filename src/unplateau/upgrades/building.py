@@ -6,9 +6,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from unplateau.diagnosis.comparison import BETTER, UNTOLD, WORSE, Comparison, Contest, Pieces, data_facts, method
-from unplateau.diagnosis.trials import larger, stronger
 from unplateau.errors import UnplateauError, nearest
+from unplateau.experiments.comparison import BETTER, UNTOLD, WORSE, Comparison, Contest, Pieces, data_facts, method
+from unplateau.experiments.trials import larger, stronger
 from unplateau.extractors.catalogue import brings_weights
 from unplateau.extractors.context import context_name
 from unplateau.extractors.fused import FROZEN, PRETRAINED, TRAINABLE, fused_name, is_fused

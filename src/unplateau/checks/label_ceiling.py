@@ -8,13 +8,13 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from unplateau.checks.check import AbstractCheck
 from unplateau.data.grid import Box, fit_image, fit_mask
 from unplateau.data.sources import AbstractSource
 from unplateau.data.tasks import task_mask
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.fits import spread
-from unplateau.diagnosis.run import Run
 from unplateau.errors import DataError
+from unplateau.experiments.fits import spread
+from unplateau.experiments.run import Run
 from unplateau.measures.annotators import FEWEST, Bits, Drawing, Redrawn, agreement_counts, label_ceiling, redraw
 from unplateau.measures.thresholds import Counts
 from unplateau.types import IGNORE, Finding, Interval, Size, Task, Verdict

@@ -7,11 +7,11 @@ from typing import Any, final
 
 import numpy as np
 
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.plan import HALF_STEPS
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.scaling import foretell
-from unplateau.diagnosis.trials import LONGER
+from unplateau.checks.check import AbstractCheck
+from unplateau.checks.scaling import foretell
+from unplateau.experiments.plan import HALF_STEPS
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import LONGER
 from unplateau.measures.curves import ADVICE, STILL, CurveType, read_curve
 from unplateau.measures.intervals import interval
 from unplateau.types import Finding, Interval, Verdict
@@ -68,7 +68,7 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
             wobble=float(np.mean([reading.wobble for reading in readings])),
             settled_wobble=float(np.mean([reading.settled_wobble for reading in readings])),
             half=run.reading(HALF_STEPS) if HALF_STEPS in run.outcomes else None,
-            twice_gain=_twice_gain(run) if HALF_STEPS in run.outcomes else None,
+            twice_gain=twice_gain(run) if HALF_STEPS in run.outcomes or run.trial(LONGER) else None,
             evaluations=min(map(len, curves)),
             tried=trial.recipe.steps if (trial := run.trial(LONGER)) else 0,
         )
@@ -102,7 +102,8 @@ def _numbers(measured: CurveMeasured) -> dict[str, Any]:
     return {"rise": measured.rise, "wobble": measured.wobble, "settled_wobble": measured.settled_wobble}
 
 
-def _twice_gain(run: Run) -> Interval:
+def twice_gain(run: Run) -> Interval:
+    """What twice the steps are foretold to add to the baseline, or what its trial with more of them added."""
     if trial := run.trial(LONGER):
         return run.resampler.difference(run.sums(trial.name), run.sums(run.plan.baseline))
     full, half = run.sums(run.plan.baseline), run.sums(HALF_STEPS)

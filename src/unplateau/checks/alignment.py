@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from unplateau.checks.check import AbstractCheck
 from unplateau.data.pictures import choose
 from unplateau.data.sources import AbstractSource
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.fits import spread
-from unplateau.diagnosis.run import Run
+from unplateau.experiments.fits import spread
+from unplateau.experiments.run import Run
 from unplateau.measures.alignment import (
     FLAT_TURNS,
     TURNS,
@@ -34,7 +33,7 @@ from unplateau.measures.alignment import (
     strays,
 )
 from unplateau.measures.intervals import interval
-from unplateau.types import IGNORE, Finding, Interval, Pictures, Size, Verdict
+from unplateau.types import Finding, Interval, Size, Verdict
 
 IMAGES = 64
 TURNED_IMAGES = 12
@@ -186,6 +185,12 @@ def strayed(measured: AlignmentMeasured) -> bool:
     return len(measured.strays) >= FEWEST_STRAYS and measured.stray_share.low > LEAST_SHARE
 
 
+def alike(measured: AlignmentMeasured) -> bool:
+    """Whether all masks are off by one offset, and none by another."""
+    apart = turned(measured) or strayed(measured) or shifted_splits(measured)
+    return not apart and shifted(measured.whole, measured.pixel)
+
+
 def _trouble(measured: AlignmentMeasured) -> Iterator[str]:
     """A sentence for each thing that is wrong; what the first explains is not said again."""
     if turned(measured):
@@ -207,47 +212,6 @@ def _trouble(measured: AlignmentMeasured) -> Iterator[str]:
 def _placed(placement: Placement) -> str:
     rows, columns = placement.rows, placement.columns
     return f"against their images by {rows:+.1f} rows (down) and {columns:+.1f} columns (right), in native pixels"
-
-
-# ---- the repair ----------------------------------------------------------------------------------------------
-
-
-def repaired(pictures: Pictures, measured: AlignmentMeasured) -> Pictures:
-    """The same images with the masks that are off moved back, to the nearest pixel of the working grid.
-
-    What comes in from outside is 255. Of images that share an offset of their own only those that were read are
-    known. When masks are turned that alone is undone, where the grid allows it.
-    """
-    masks = pictures.masks.clone()
-    if turned(measured):
-        height, width = pictures.size
-        if measured.turn in FLAT_TURNS or height == width:
-            masks = torch.from_numpy(np.ascontiguousarray(TURNS[measured.turn](masks.numpy())))
-        return replace(pictures, masks=masks)
-    cell = [native / side for native, side in zip(pictures.native, pictures.size, strict=True)]
-    for index, (rows, columns) in enumerate(_offsets(pictures, measured)):
-        down, right = (round(off / each) for off, each in zip((rows, columns), cell, strict=True))
-        masks[index] = _moved(masks[index], -down, -right)
-    return replace(pictures, masks=masks)
-
-
-def _offsets(pictures: Pictures, measured: AlignmentMeasured) -> list[tuple[float, float]]:
-    """The offset in native pixels that the mask of each picture is found to have; 0 where it is within tolerance."""
-    splits = shifted_splits(measured)
-    if splits:
-        return [splits[part].offset if part in splits else (0.0, 0.0) for part in pictures.splits]
-    whole = measured.whole.offset if shifted(measured.whole, measured.pixel) else (0.0, 0.0)
-    own = set(measured.strays) if strayed(measured) else set()
-    return [measured.strays_at if name in own else whole for name in pictures.names]
-
-
-def _moved(mask_HW: torch.Tensor, down: int, right: int) -> torch.Tensor:
-    height, width = mask_HW.shape
-    moved = torch.full_like(mask_HW, IGNORE)
-    if abs(down) < height and abs(right) < width:
-        target = moved[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
-        target.copy_(mask_HW[max(-down, 0) : height + min(-down, 0), max(-right, 0) : width + min(-right, 0)])
-    return moved
 
 
 # ---- measuring -----------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ from typing import final
 
 import numpy as np
 
+from unplateau.checks.check import AbstractCheck
 from unplateau.data.tasks import task_mask
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.fits import spread
-from unplateau.diagnosis.run import Run
-from unplateau.diagnosis.trials import FINER
+from unplateau.experiments.fits import spread
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import FINER
 from unplateau.measures.intervals import bootstrap, interval
 from unplateau.measures.resolution import resolution_counts
 from unplateau.measures.thresholds import mean_iou
@@ -60,8 +60,8 @@ class ResolutionCheck(AbstractCheck[ResolutionMeasured]):
     def measure(self, run: Run) -> ResolutionMeasured:
         """Ceilings with intervals over images."""
         height, width = run.answered or run.pictures.size
-        by_stride = {stride: _ceiling(run, (height, width), stride) for stride in STRIDES}
-        finer = _ceiling(run, (2 * height, 2 * width), 1)
+        *coarse, finer = _ceilings(run, [*(((height, width), stride) for stride in STRIDES), _twice((height, width))])
+        by_stride = dict(zip(STRIDES, coarse, strict=True))
         here = by_stride[1]
         gain = _tried(run, here, finer) or _promised(run, here, finer)
         return ResolutionMeasured(by_stride, finer, gain, run.answered)
@@ -83,21 +83,27 @@ def grid_costs(run: Run) -> bool:
     """Whether there is a finer grid to be had, and its ceiling alone promises a gain that is worth four trainings."""
     if min(run.pictures.native) <= min(run.pictures.size):
         return False
-    height, width = run.pictures.size
-    here, finer = _ceiling(run, (height, width), 1), _ceiling(run, (2 * height, 2 * width), 1)
+    here, finer = _ceilings(run, [(run.pictures.size, 1), _twice(run.pictures.size)])
     return _promised(run, here, finer).mean >= COSTLY
 
 
-def _ceiling(run: Run, grid: tuple[int, int], stride: int) -> Interval:
+def _twice(grid: Size) -> tuple[Size, int]:
+    """Twice the grid, at stride 1."""
+    return (2 * grid[0], 2 * grid[1]), 1
+
+
+def _ceilings(run: Run, asked: list[tuple[Size, int]]) -> list[Interval]:
+    """The IoU of a perfect answer on each grid at each stride; every mask is read once."""
     task = run.pictures.task
     classes = 2 if task.binary else task.outputs
     picked = spread(tuple(range(len(run.source))), IMAGES)
-    counts = np.stack(
-        [resolution_counts(task_mask(run.source.mask(index), task), grid, stride, classes) for index in picked]
-    )
-    scored = counts[:, 1:] if task.binary else counts
-    generator = np.random.default_rng(run.seed)
-    return bootstrap(scored.astype(np.float64), mean_iou, generator, resamples=200)
+    masks = (task_mask(run.source.mask(index), task) for index in picked)
+    rows = [[resolution_counts(mask, grid, stride, classes) for grid, stride in asked] for mask in masks]
+    counts = np.array(rows, dtype=np.float64)[..., 1 if task.binary else 0 :, :]
+    return [
+        bootstrap(counts[:, place], mean_iou, np.random.default_rng(run.seed), resamples=200)
+        for place in range(len(asked))
+    ]
 
 
 def _promised(run: Run, here: Interval, finer: Interval) -> Interval:
@@ -113,6 +119,6 @@ def _tried(run: Run, here: Interval, finer: Interval) -> Interval | None:
     trial = run.trial(FINER)
     if trial is None:
         return None
-    above, below = run.sums(trial.name), run.sums(run.plan.baseline)
+    above, below = run.sums(trial.name), run.sums(run.plan.control)
     centre = finer.mean * run.resampler.mean(above) - here.mean * run.resampler.mean(below)
     return interval(centre, finer.mean * run.resampler.draws(above) - here.mean * run.resampler.draws(below))

@@ -7,8 +7,8 @@ from typing import final
 
 import numpy as np
 
-from unplateau.diagnosis.check import AbstractCheck, unmeasured
-from unplateau.diagnosis.run import Run
+from unplateau.checks.check import AbstractCheck, unmeasured
+from unplateau.experiments.run import Run
 from unplateau.measures.thresholds import counts_at, mean_iou
 from unplateau.types import Finding, Verdict
 

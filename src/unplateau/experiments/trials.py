@@ -26,6 +26,13 @@ SHORT = 230
 """Steps of a rung of the ladder. A run of at most half as many is trained for so many instead of being foretold: it may
 have learnt nothing yet, and then its half says nothing."""
 
+LONG = 345
+"""Steps from which a run is long: its trials are rehearsed, `SHORT` steps or an eighth of its own, whichever is more,
+beside itself trained for as long, and a share of its data is trained on for that share of its steps."""
+
+REHEARSAL = "rehearsal"
+"""What the control of such trials is called."""
+
 NARROW = 8
 """Channels at full size below which a rung is widened fourfold, else by half: a step that can be seen."""
 
@@ -64,6 +71,18 @@ def make_trials(extractor: str, decoder: str, reach: float, recipe: Recipe, *, f
         longer = replace(recipe, steps=SHORT)
         trials.append(Trial(LONGER, extractor, decoder, longer, cost=SHORT / recipe.steps))
     return tuple(trials)
+
+
+def rehearsed(recipe: Recipe) -> Recipe:
+    """The recipe of a trial: the same, cut short where the run is long."""
+    return recipe if recipe.steps < LONG else replace(recipe, steps=max(SHORT, recipe.steps // 8))
+
+
+def share_of_steps(steps: int, share: float) -> int:
+    """How long to train on a share of the data: as long as on all of it where that is short, else as many times over
+    each image, but never less than `LONG`.
+    """
+    return steps if steps < LONG else max(LONG, round(share * steps))
 
 
 def on_twice_the_grid(extractor: str, decoder: str, recipe: Recipe) -> Trial:

@@ -9,8 +9,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.run import Run, decided
+from unplateau.checks.check import AbstractCheck
+from unplateau.experiments.run import Run, decided
 from unplateau.measures.thresholds import Counts, iou, mean_over_classes
 from unplateau.types import IGNORE, Finding, Interval, Verdict
 

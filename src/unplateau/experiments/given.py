@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unplateau.data.splits import refuse_no_inner, split
-from unplateau.diagnosis.fits import SEEN, Fitted, spread
-from unplateau.diagnosis.plan import mapped
 from unplateau.errors import PieceError
+from unplateau.experiments.fits import SEEN, Fitted, spread
+from unplateau.experiments.plan import mapped
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made, SavedModel, load_model
 from unplateau.training.scoring import answers, score

@@ -8,8 +8,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.run import Run, Sums
+from unplateau.checks.check import AbstractCheck
+from unplateau.experiments.run import Run, Sums
 from unplateau.measures.intervals import interval
 from unplateau.measures.thresholds import THRESHOLDS, ScoreTable, best_threshold, iou_by_threshold, join
 from unplateau.types import Epoch, Finding, Interval, Verdict

@@ -8,11 +8,11 @@ from typing import final
 
 import numpy as np
 
+from unplateau.checks.check import AbstractCheck, unmeasured
+from unplateau.checks.ladder import PRIOR
 from unplateau.data.transforms import NONE
-from unplateau.diagnosis.check import AbstractCheck, unmeasured
-from unplateau.diagnosis.fits import Fit, Fitted, spread
-from unplateau.diagnosis.ladder import PRIOR
-from unplateau.diagnosis.run import Run
+from unplateau.experiments.fits import Fit, Fitted, spread
+from unplateau.experiments.run import Run
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.measures.resolution import resolution_counts
 from unplateau.measures.thresholds import best_threshold, counts_at, mean_iou

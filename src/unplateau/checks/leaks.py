@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from unplateau.diagnosis.check import AbstractCheck
-from unplateau.diagnosis.run import Run
+from unplateau.checks.check import AbstractCheck
+from unplateau.experiments.run import Run
 from unplateau.measures.registration import laid_over
 from unplateau.measures.similarity import Matches, search
 from unplateau.types import IGNORE, Finding, Pictures, Verdict

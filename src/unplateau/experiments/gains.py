@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from unplateau.diagnosis.run import Run
+from unplateau.experiments.run import Run
 from unplateau.types import Interval
 
 WORTH = 0.01

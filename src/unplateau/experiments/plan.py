@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from unplateau.data.splits import nested
 from unplateau.data.transforms import NONE, Augmentation
-from unplateau.diagnosis.fits import Fit
-from unplateau.diagnosis.trials import Trial, make_trials
+from unplateau.experiments.fits import Fit
+from unplateau.experiments.trials import REHEARSAL, Trial, make_trials, rehearsed, share_of_steps
 from unplateau.extractors.bounded import plan_for, rung
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made
@@ -28,6 +28,9 @@ CONTOUR = "contour"
 
 REACHES = {"D/4": 0.25, "D/2": 0.5, "D": 1.0, "2D": 2.0, "4D": 4.0}
 """Rungs of ordered structure, by reach relative to the diameter of an object."""
+
+REACHED = tuple(f"reach {label}" for label in REACHES)
+"""What those rungs are called."""
 
 OBJECT = 2.0
 """Up to this many diameters a rung counts as geometry: from any pixel of an object the whole of it is in view."""
@@ -59,13 +62,19 @@ class RungPlan:
 @dataclass(frozen=True)
 class Plan:
     """Every rung, which of them is the baseline, and what the baseline is trained again with: shares of the data, and
-    the changes of `trials`.
+    the changes of `trials`. `rehearsal` is the recipe of the latter, where it is shorter than the baseline's own.
     """
 
     rungs: tuple[RungPlan, ...]
     baseline: str
     fractions: tuple[float, ...]
     trials: tuple[Trial, ...] = ()
+    rehearsal: Recipe | None = None
+
+    @property
+    def control(self) -> str:
+        """What a trial is compared with: the baseline, or the baseline trained for as short a time."""
+        return REHEARSAL if self.rehearsal else self.baseline
 
     def rung(self, name: str) -> RungPlan:
         """The rung of that name."""
@@ -96,26 +105,24 @@ def with_given(bare: Plan, made: Made, decoder: str) -> Plan:
     """The ladder of a plan, with a model that is already trained as the one in question."""
     reach = _reach(made.extractor)
     rung = RungPlan("baseline", "baseline", "baseline", reach, made.extractor, decoder, frozen=made.frozen, cost=2.0)
-    trials = make_trials(made.extractor, decoder, reach, made.recipe, frozen=made.frozen)
-    return Plan((*bare.rungs, rung), "baseline", FRACTIONS, trials)
+    short = rehearsed(made.recipe)
+    trials = make_trials(made.extractor, decoder, reach, short, frozen=made.frozen)
+    return Plan((*bare.rungs, rung), "baseline", FRACTIONS, trials, None if short == made.recipe else short)
+
+
+def shortened(plan: Plan) -> Plan:
+    """The plan with those rungs alone that the shares of the families rest on: of the reaches that count as geometry
+    the widest. Those between cost as much again and hardly move a share.
+    """
+    shapes = [rung.name for rung in plan.rungs if rung.kind == "rung" and rung.family == "geometric"]
+    between = {rung.name for rung in plan.rungs if rung.name in REACHED} - set(shapes[-1:])
+    return replace(plan, rungs=tuple(rung for rung in plan.rungs if rung.name not in between))
 
 
 def own_names(plan: Plan) -> tuple[str, ...]:
     """What the model in question is trained again as: on less, for half as long, and with each trial."""
-    return (*map(less_name, plan.fractions), HALF_STEPS, *(trial.name for trial in plan.trials))
-
-
-def stages(plan: Plan, fits: list[Fit]) -> tuple[list[Fit], ...]:
-    """The fits in the order in which they settle a verdict, dearest last.
-
-    What judges the masks: the model in question and, where it sees little, the rung that sees all. Then what that model
-    is trained again as. Then the ladder.
-    """
-    near = math.isfinite(plan.rung(plan.baseline).reach)
-    first = {plan.baseline, CONTEXT} if near else {plan.baseline}
-    own = set(own_names(plan))
-    order = (first, own, {fit.name for fit in fits} - first - own)
-    return tuple([fit for fit in fits if fit.name in names] for names in order)
+    rehearsal = (REHEARSAL,) if plan.rehearsal else ()
+    return (*map(less_name, plan.fractions), HALF_STEPS, *rehearsal, *(trial.name for trial in plan.trials))
 
 
 def make_given_fits(
@@ -142,7 +149,12 @@ def make_given_fits(
         for trial in plan.trials
         for number, fold in enumerate(folds)
     ]
-    return [*ladder, *less, *tried]
+    control = [
+        _fit(rung, REHEARSAL, number, fold, plan.rehearsal, made.seed * 1000 + number)
+        for number, fold in enumerate(folds)
+        if plan.rehearsal
+    ]
+    return [*ladder, *less, *control, *tried]
 
 
 def make_fits(plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: Recipe, seed: int) -> list[Fit]:
@@ -158,7 +170,8 @@ def make_fits(plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: R
         subsets = nested(pictures, fold, plan.fractions, own_seed)
         for fraction, subset in zip(plan.fractions, subsets, strict=True):
             less = replace(fold, fit=subset)
-            fits.append(_fit(baseline, less_name(fraction), number, less, recipe, own_seed))
+            fewer = replace(recipe, steps=share_of_steps(recipe.steps, fraction))
+            fits.append(_fit(baseline, less_name(fraction), number, less, fewer, own_seed))
         shorter = replace(recipe, steps=max(1, recipe.steps // 2))
         fits.append(_fit(baseline, HALF_STEPS, number, fold, shorter, own_seed))
     return fits

@@ -1,0 +1,1 @@
+"""The checks of a diagnosis: each measures one thing, then judges it."""

@@ -1,0 +1,57 @@
+"""In which order a diagnosis trains: what is most likely to settle the verdict first, the ladder last."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from unplateau.checks.capacity import FITS, CapacityCheck
+from unplateau.experiments.fits import Fit
+from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED, Plan, less_name, own_names
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import FINER, LONGER, REHEARSAL
+
+AT_A_TIME: Final = 2
+"""Trainings between two questions whether the verdict is settled. It does not follow the number of cores, so that the
+same seed measures the same on every machine."""
+
+TRIALS = (FINER, LONGER, "more-context", "larger-extractor", "rebalance", "stronger-decoder")
+"""Remedies in the order in which they are tried on a model that does not even fit what it has seen; the decoder works
+at full size and is the dearest."""
+
+
+def first_stage(plan: Plan, fits: list[Fit]) -> list[Fit]:
+    """What judges the masks: the model in question and, where that sees little, the rung that sees all."""
+    near = math.isfinite(plan.rung(plan.baseline).reach)
+    names = {plan.baseline, CONTEXT} if near else {plan.baseline}
+    return [fit for fit in fits if fit.name in names]
+
+
+def later_stages(run: Run, fits: list[Fit]) -> list[list[Fit]]:
+    """All other fits, in the order in which they settle a verdict: what the model in question is trained again as, the
+    candidate and its control, the ladder.
+
+    A model that knows by heart what it has seen is short of data first, and one that does not of something else.
+    """
+    plan, done = run.plan, {fit.name for fit in first_stage(run.plan, fits)}
+    own, candidate = _own_order(run), [CANDIDATE, UNTRAINED]
+    groups = [own[start : start + AT_A_TIME] for start in range(0, len(own), AT_A_TIME)] if plan.trials else [own]
+    named = [*groups, candidate] if plan.trials else groups
+    rest = {fit.name for fit in fits} - done - {name for group in named for name in group}
+    stages = [[fit for fit in fits if fit.name in group] for group in [*named, rest]]
+    return [stage for stage in stages if stage]
+
+
+def _own_order(run: Run) -> list[str]:
+    plan = run.plan
+    planned = {trial.remedy: trial.name for trial in plan.trials}
+    tried = [planned[remedy] for remedy in TRIALS if remedy in planned]
+    control = [REHEARSAL] if plan.rehearsal else []
+    shares = [less_name(fraction) for fraction in plan.fractions]
+    ordered = [*shares, *control, *tried, HALF_STEPS] if _by_heart(run) else [*control, *tried, *shares, HALF_STEPS]
+    return [name for name in ordered if name in own_names(plan)]
+
+
+def _by_heart(run: Run) -> bool:
+    capacity = CapacityCheck().measure(run)
+    return capacity is not None and capacity.seen - capacity.report >= FITS

@@ -1,0 +1,129 @@
+"""In which order a diagnosis trains, how long, and when it need not go on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from made_run import changed, made_pictures, made_run
+from unplateau.data.splits import split
+from unplateau.diagnosis.faults import Faults
+from unplateau.diagnosis.settling import settled
+from unplateau.diagnosis.stages import later_stages
+from unplateau.experiments.fits import Fit
+from unplateau.experiments.plan import (
+    CANDIDATE,
+    HALF_STEPS,
+    UNTRAINED,
+    Plan,
+    less_name,
+    make_fits,
+    make_given_fits,
+    make_plan,
+    shortened,
+    with_given,
+)
+from unplateau.experiments.run import Run
+from unplateau.experiments.trials import REHEARSAL, make_trials
+from unplateau.training.recipe import Recipe
+from unplateau.training.saved import Made
+from unplateau.types import Finding, Interval, Verdict
+
+# ---- how long ------------------------------------------------------------------------------------------------
+
+
+def given_fits(steps: int) -> tuple[Plan, list[Fit]]:
+    """The plan and the trainings for a model that was trained for so many steps."""
+    made = Made("reach-9", frozen=False, recipe=Recipe(steps=steps), seed=0)
+    plan = with_given(make_plan(8.0, (32, 48), baseline="unet"), made, "linear")
+    pictures = made_pictures(20)
+    return plan, make_given_fits(plan, pictures, split(pictures, folds=3, seed=0)[:1], Recipe(), made, 0)
+
+
+def test_a_long_run_is_rehearsed_beside_itself_and_its_steps_shared_out_with_its_data():
+    plan, fits = given_fits(4000)
+    assert plan.control == REHEARSAL
+    assert {trial.recipe.steps for trial in plan.trials} == {500}
+    steps = {fit.name: fit.recipe.steps for fit in fits}
+    assert [steps[name] for name in (REHEARSAL, less_name(0.25), less_name(0.5), HALF_STEPS)] == [500, 1000, 2000, 2000]
+
+
+def test_a_short_run_is_tried_at_its_own_length():
+    plan, fits = given_fits(120)
+    assert (plan.rehearsal, plan.control) == (None, plan.baseline)
+    own = {fit.recipe.steps for fit in fits if fit.name in (less_name(0.25), "trial rebalance")}
+    assert own == {120}
+
+
+# ---- in which order ------------------------------------------------------------------------------------------
+
+
+def with_trials(run: Run) -> Run:
+    trials = make_trials("unet", "linear", math.inf, Recipe(), frozen=False)
+    return replace(run, plan=replace(run.plan, trials=trials))
+
+
+def staged(run: Run) -> list[list[str]]:
+    recipe = Recipe(steps=4)
+    fits = make_fits(run.plan, run.pictures, run.folds[:1], recipe, 0)
+    wanted = [*fits, *(replace(fits[0], name=trial.name) for trial in run.plan.trials)]
+    return [sorted(fit.name for fit in stage) for stage in later_stages(run, wanted)]
+
+
+def test_what_is_known_by_heart_asks_for_data_first_and_what_is_not_for_another_model():
+    heart = staged(with_trials(made_run({"context": 0.5}, seen=0.9)))
+    not_learnt = staged(with_trials(made_run({"context": 0.5}, seen=0.5)))
+    assert heart[0] == [less_name(0.25), less_name(0.5)]
+    assert not_learnt[0] == ["trial larger-extractor", "trial rebalance"]
+
+
+def test_the_candidate_comes_before_the_ladder_and_nothing_is_trained_twice():
+    run = with_trials(made_run({"context": 0.5}, candidate="resnet18"))
+    order = staged(run)
+    assert order[-2] == [CANDIDATE, UNTRAINED]
+    assert "colour" in order[-1]
+    every = [name for stage in order for name in stage]
+    assert len(every) == len(set(every))
+
+
+def test_where_no_model_is_in_question_all_its_trainings_come_together():
+    order = staged(made_run({"context": 0.5}))
+    assert order[0] == sorted([less_name(0.25), less_name(0.5), HALF_STEPS])
+    assert len(order) == 2
+
+
+def test_the_short_ladder_keeps_what_the_families_rest_on():
+    plan = make_plan(12.0, (96, 96), baseline="unet")
+    left = {rung.name for rung in plan.rungs} - {rung.name for rung in shortened(plan).rungs}
+    assert left == {"reach D/4", "reach D/2", "reach D", "reach 4D"}
+    assert {rung.family for rung in shortened(plan).rungs} == {rung.family for rung in plan.rungs}
+
+
+@pytest.mark.parametrize("rehearsal", [None, Recipe(steps=230)], ids=["whole", "rehearsed"])
+def test_a_trial_that_surely_gains_ends_the_measuring_unless_it_was_a_rehearsal(rehearsal):
+    run = with_trials(made_run({"context": 0.5}, noise=0.0, seen=0.5, groups=40))
+    better = made_run({"context": 0.8}, noise=0.0, groups=40).outcomes["context"]
+    outcomes = {"trial larger-extractor": better, REHEARSAL: run.outcomes[run.plan.baseline]}
+    tried = changed(replace(run, plan=replace(run.plan, rehearsal=rehearsal)), **outcomes)
+    tried = replace(tried, outcomes={k: v for k, v in tried.outcomes.items() if not k.startswith("data-")}, _sums={})
+    assert settled(tried, Faults((), ())) == (rehearsal is None)
+
+
+def few(effective: float) -> Faults:
+    value = Interval(effective, effective, effective)
+    return Faults((Finding("diversity", Verdict.CONCERN, "Said.", measured={"effective": value}),), ())
+
+
+@pytest.mark.parametrize(
+    ("effective", "seen", "wanted"), [(6, 0.9, True), (60, 0.9, False), (6, 0.6, False)],
+    ids=["few known by heart", "many", "few not known by heart"],
+)  # fmt: skip
+def test_a_model_that_knows_few_images_by_heart_is_told_so_without_a_training(effective, seen, wanted):
+    run = with_trials(made_run({"context": 0.5}, seen=seen))
+    assert settled(run, few(effective)) == wanted
+
+
+def test_where_the_task_is_in_question_the_ladder_is_climbed_however_few_the_images():
+    assert not settled(made_run({"context": 0.5}, seen=0.9), few(6))
