@@ -23,7 +23,7 @@ import numpy as np
 
 from unplateau import api
 from unplateau.data import open_data
-from unplateau.diagnosis.building import CONTEXT, LARGER, RICHER, STRONGER, covers
+from unplateau.upgrades.building import CONTEXT, LARGER, RICHER, STRONGER, covers
 from unplateau.errors import UnplateauError
 from unplateau.scenes import scenes
 from unplateau.types import Interval, Sample
