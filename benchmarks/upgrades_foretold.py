@@ -23,10 +23,10 @@ import numpy as np
 
 from unplateau import api
 from unplateau.data import open_data
-from unplateau.upgrades.building import CONTEXT, LARGER, RICHER, STRONGER, covers
 from unplateau.errors import UnplateauError
 from unplateau.scenes import scenes
 from unplateau.types import Interval, Sample
+from unplateau.upgrades.building import CONTEXT, LARGER, RICHER, STRONGER, covers
 
 IMAGES = 200
 """Of each task: the split leaves a third to report on."""
