@@ -89,8 +89,8 @@ def calibrated(remedies: tuple[Remedy, ...], run: Run) -> tuple[Remedy, ...]:
     single = (*SINGLE, FINER) if run.trial(FINER) else SINGLE
     # What two trainings contradict each other about is as wide as both already.
     contested = {trial.remedy for trial in tried(run) if contested_gain(run, trial)}
-    single = tuple(name for name in single if name not in contested)
-    return tuple(replace(each, gain=_wider(each.gain)) if each.name in single else each for each in remedies)
+    wider = set(single) - contested
+    return tuple(replace(each, gain=_wider(each.gain)) if each.name in wider else each for each in remedies)
 
 
 def _wider(gain: Interval) -> Interval:
