@@ -34,6 +34,7 @@ from unplateau.experiments.plan import (
 )
 from unplateau.experiments.prior import position_map, position_scores
 from unplateau.experiments.run import Resampler, Run
+from unplateau.experiments.trials import make_trials
 from unplateau.experiments.views import contours, object_diameter, total_variation
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain
@@ -265,6 +266,17 @@ def test_what_the_families_add_sums_to_the_best_rung_minus_position_exactly(kind
     assert total == pytest.approx(made.reading(best).mean - made.reading(PRIOR).mean, abs=1e-12)
     draws = made.resampler.draws(made.sums(best)) - made.resampler.draws(made.sums(PRIOR))
     assert sum(each for _, each in gains.values()) == pytest.approx(draws, abs=1e-12)
+
+
+def test_what_a_given_model_was_trained_for_longer_is_no_family():
+    bare = made_run({"context": 0.5, "baseline": 0.9}, baseline="resnet18")
+    given = replace(
+        bare, plan=replace(bare.plan, trials=make_trials("resnet18", "unet", math.inf, Recipe(), frozen=False))
+    )
+    apart, together = (LadderCheck().measure(run) for run in (given, bare))
+    assert apart is not None
+    assert together is not None
+    assert apart.gains["semantic"].mean < together.gains["semantic"].mean - 0.3
 
 
 def test_what_lies_within_half_an_object_is_counted_as_local():

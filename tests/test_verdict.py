@@ -13,7 +13,7 @@ import pytest
 
 from made_run import changed, made_run, table
 from unplateau.diagnosis.diagnose import CHECKS, Measurements, measure_all
-from unplateau.diagnosis.document import document
+from unplateau.diagnosis.document import OWN, _waterfall, document
 from unplateau.diagnosis.examples import COUNT, OF_ONE_GROUP, draw_worst, overlay
 from unplateau.diagnosis.faults import Faults, find_faults
 from unplateau.diagnosis.verdict import calibrated, consider_remedies, find_remedies, rank, say, scale_table
@@ -316,6 +316,17 @@ def test_the_waterfall_goes_from_zero_to_one_without_a_gap(kind):
         place += row["gain"]["mean"]
     assert place == pytest.approx(1)
     assert [row["kind"] for row in rows] == sorted(row["kind"] for row in rows)
+
+
+def test_the_waterfall_of_a_given_model_passes_through_what_it_scores():
+    run = made_run({"context": 0.5, "baseline": 0.8}, baseline="resnet18")
+    given = replace(
+        run, plan=replace(run.plan, trials=make_trials("resnet18", "unet", math.inf, Recipe(), frozen=False))
+    )
+    rows = _waterfall(given, measure_all(given, Faults((), ())))
+    own = next(row for row in rows if row["name"] == OWN)
+    assert own["start"] + own["gain"].mean == pytest.approx(given.reading("baseline").mean)
+    assert sum(row["gain"].mean for row in rows) == pytest.approx(1)
 
 
 def test_what_is_missing_is_never_claimed_twice():

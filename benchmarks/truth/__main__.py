@@ -1,10 +1,13 @@
 """How often is the diagnosis right? Planted cases, diagnosed blind, beside what every remedy truly gains.
 
     python -m benchmarks.truth --quick
+    python -m benchmarks.truth --unseen
     python -m benchmarks.truth --full
 
 Prints a row a case and one line of JSON at the end. Cases whose base took part in fitting anything are summed apart.
-The truth is `oracle.json`, made by `python -m benchmarks.truth.oracle`. What is done is kept in `runs/truth`.
+`--unseen` is of bases that nothing was fitted on or mended by. A case that the door refuses costs no training: its
+ratio counts as 0. The truth is `oracle.json`, made by `python -m benchmarks.truth.oracle`. What is done is kept in
+`runs/truth`.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.truth.bases import BASES, DATA
-from benchmarks.truth.cases import FULL, QUICK, Case, case_name, make_case
+from benchmarks.truth.cases import FULL, QUICK, UNSEEN, Case, case_name, make_case
 from benchmarks.truth.matrix import draw_matrix
 from benchmarks.truth.oracle import TABLE
 from benchmarks.truth.remedies import BY_CONSTRUCTION
@@ -40,8 +43,10 @@ def summed(rows: Sequence[tuple[Judged, Told]]) -> dict[str, Any]:
         "label_ceiling_error": None,
         "seconds_per_case": round(float(np.median([told.seconds for _, told in rows])), 1) if rows else None,
         "cost_ratio": round(
-            float(np.median([t.seconds / t.baseline_seconds for _, t in rows if t.baseline_seconds])), 2
-        ),
+            float(np.median([t.seconds / t.baseline_seconds if t.baseline_seconds else 0.0 for _, t in rows])), 2
+        )
+        if rows
+        else None,
     }
 
 
@@ -65,11 +70,12 @@ def run(case: Case, truth: dict[str, Any]) -> tuple[Judged, Told]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--unseen", action="store_true")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--done", action="store_true", help="only the cases that were diagnosed before")
     args = parser.parse_args()
     truth = json.loads(TABLE.read_text())
-    chosen = [each for each in (FULL if args.full else QUICK) if available(each[0])]
+    chosen = [each for each in (FULL if args.full else UNSEEN if args.unseen else QUICK) if available(each[0])]
     known = [each for each in chosen if each[1] in BY_CONSTRUCTION or case_name(*each) in truth]
     if args.done:
         known = [each for each in known if (RUNS / case_name(*each) / "told.json").exists()]
@@ -77,7 +83,8 @@ def main() -> None:
     rows = [run(make_case(*each), truth) for each in known]
     fitted = [row for row, each in zip(rows, known, strict=True) if BASES[each[0]].fitted]
     others = [row for row, each in zip(rows, known, strict=True) if not BASES[each[0]].fitted]
-    draw_matrix([judged for judged, _ in rows], MATRIX)
+    if not args.unseen:
+        draw_matrix([judged for judged, _ in rows], MATRIX)
     print("fitted bases:", json.dumps(summed(fitted)))
     print("other bases:", json.dumps(summed(others)))
     print(json.dumps(summed(rows)))

@@ -138,7 +138,9 @@ def family_draws(run: Run) -> dict[str, tuple[float, NDArray[np.float64]]]:
     plans = run.plan.rungs
     texture = [PRIOR, *(rung.name for rung in plans if rung.family == "textural")]
     near = [rung.name for rung in plans if rung.kind == "rung" and rung.reach <= OBJECT * max(run.diameter, 2)]
-    whole = [rung.name for rung in plans if rung.kind != "control"]
+    # A model that is given was trained by another recipe, and what more training gives is no family.
+    apart = ("control", "baseline") if run.plan.trials else ("control",)
+    whole = [rung.name for rung in plans if rung.kind not in apart]
     coalitions = {
         "none": [PRIOR],
         "pixel": [PRIOR, *(rung.name for rung in plans if rung.reach <= 1)],

@@ -139,6 +139,10 @@ def _finite_mean(values: np.ndarray[Any, Any]) -> float:
     return float(mean_over_classes(values))
 
 
+OWN = "the model's own training"
+"""What a model that is given scores beyond the ladder, which trains by a recipe of its own."""
+
+
 def _waterfall(run: Run, measured: Measurements) -> list[dict[str, Any]]:
     """From 0 to 1: position, the families, then what is missing, as far as it can be named."""
     ladder, scaled = measured.ladder, measured.data
@@ -147,6 +151,12 @@ def _waterfall(run: Run, measured: Measurements) -> list[dict[str, Any]]:
     prior = run.reading(PRIOR)
     steps = [("position", prior, "family"), *((name, ladder.gains[name], "family") for name in (EITHER, *FAMILIES))]
     reached = prior.mean + sum(gain.mean for gain in ladder.gains.values())
+    if run.plan.trials:
+        baseline = run.reading(run.plan.baseline)
+        steps.append(
+            (OWN, Interval(baseline.mean - reached, baseline.low - reached, baseline.high - reached), "family")
+        )
+        reached = baseline.mean
     missing = 1 - reached
     resolution = _capped(_complement(measured.resolution.by_stride[1]), missing)
     data = _capped(scaled.gains["4x"], missing - resolution.mean)
