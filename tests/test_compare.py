@@ -15,6 +15,7 @@ import torch
 from conftest import make_pictures, write_pairs
 from unplateau import api
 from unplateau.cli import main
+from unplateau.data import open_data, read_pictures, split
 from unplateau.data.transforms import Augmentation
 from unplateau.errors import UnplateauError
 from unplateau.experiments import fits
@@ -23,7 +24,7 @@ from unplateau.measures.paired import difference, group_draws, holm, level
 from unplateau.training.halving import iou_at_half, suited
 from unplateau.training.recipe import Recipe
 from unplateau.training.recipes import FIELDS, read_recipe, recipe_name
-from unplateau.types import Interval, Pictures
+from unplateau.types import Fold, Interval, Pictures
 
 # ---- recipes in words and files ------------------------------------------------------------------------------
 
@@ -150,7 +151,7 @@ def made_sums(
 
 
 def draws_of(generator: np.random.Generator) -> np.ndarray:
-    return group_draws(np.arange(GROUPS), generator)
+    return group_draws(np.arange(GROUPS), GROUPS, generator)
 
 
 @pytest.mark.parametrize(("of_seeds", "own"), [(0.02, 0.002), (0.002, 0.03), (0.01, 0.01)])
@@ -206,7 +207,7 @@ def test_with_one_seed_the_spread_of_seeds_is_assumed():
 def test_one_group_tells_nothing():
     generator = np.random.default_rng(5)
     below, above = (each[:, :, :1] for each in made_sums(generator, [0.4, 0.6]))
-    found = difference(above, below, group_draws(np.array([0]), generator), 0.015)
+    found = difference(above, below, group_draws(np.array([0]), 1, generator), 0.015)
     assert math.isnan(found.gain.low)
     assert verdict_of(found.gain, found.p) == UNTOLD
 
@@ -269,6 +270,30 @@ def test_a_comparison_is_not_computed_again(compared, folder, monkeypatch):
         folder, {"baseline": Recipe(steps=3), "class_weights=auto": {"class_weights": "auto"}}, **options
     )
     assert named["recipes"][1] == {**content["recipes"][2], "p": named["recipes"][1]["p"]}
+
+
+def test_one_split_may_leave_the_last_group_to_training(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(fits, "workers", lambda: 1)
+    pictures = read_pictures(open_data(folder), size=32)
+    last = max(pictures.groups)
+    away = (s for s in range(20) for fold in split(pictures, folds=1, seed=s) if last not in groups_of(pictures, fold))
+    content = api.compare(
+        folder,
+        ["baseline", "ema=0.9"],
+        size=32,
+        steps=2,
+        folds=1,
+        seeds=2,
+        seed=next(away),
+        extractor="reach-5",
+        out=tmp_path,
+    )
+    assert content["folds"] == 1
+    assert math.isfinite(content["recipes"][1]["gain"]["low"])
+
+
+def groups_of(pictures: Pictures, fold: Fold) -> set[str]:
+    return {pictures.groups[index] for index in fold.report}
 
 
 def test_trainings_of_one_seed_and_fold_start_alike_and_see_the_same_batches(compared):

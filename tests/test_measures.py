@@ -85,6 +85,14 @@ def test_images_of_one_group_cannot_speak_for_another():
     assert chosen_threshold(alone) == best_threshold(alone) != 0.5
 
 
+def test_a_single_group_moves_the_threshold_only_where_a_half_is_hopeless():
+    """Nothing holds its choice against another group: at most half of what 0.5 finds is put at stake."""
+    mild, hopeless = groups_that_would_move_it_to(0.7), groups_that_would_move_it_to(0.9)
+    assert mean_iou(mild.at(0.5)) > 0.5 > mean_iou(hopeless.at(0.5))
+    assert (chosen_threshold(mild), best_threshold(mild)) == (0.5, pytest.approx(0.7, abs=0.02))
+    assert chosen_threshold(hopeless) == best_threshold(hopeless) == pytest.approx(0.9, abs=0.02)
+
+
 @given(SCORES, TRUTH)
 @settings(max_examples=40, deadline=None)
 def test_the_chosen_threshold_is_the_best_or_a_half(scores, truth):

@@ -296,6 +296,13 @@ def test_the_conclusion_holds_the_gain_against_the_prediction(achieved, verdict,
     assert re.search(says, said)
 
 
+@pytest.mark.parametrize("predicted", [None, Interval(-0.06, -0.1, -0.02)])
+def test_an_upgrade_that_costs_says_to_keep_the_baseline_whatever_was_predicted(predicted):
+    foretold = Foretold("richer-pretraining", predicted, "a.pth", listed=True)
+    said = upgrade_conclusion(foretold, Pieces("fused(unet + a.pth)", "linear"), Interval(-0.05, -0.08, -0.02), WORSE)
+    assert re.search(r"costs the baseline.*Keep the baseline: what the candidate adds .* it alone\.$", said)
+
+
 def test_a_forced_upgrade_says_what_had_been_advised():
     nothing, some = Interval(0.0, -0.01, 0.01), Interval(0.1, 0.05, 0.15)
     foretold = Foretold("richer-pretraining", nothing, "a.pth", listed=False)

@@ -16,7 +16,7 @@ from unplateau.diagnosis.diagnose import CHECKS, Measurements, measure_all
 from unplateau.diagnosis.document import OWN, _waterfall, document
 from unplateau.diagnosis.examples import COUNT, OF_ONE_GROUP, draw_worst, overlay
 from unplateau.diagnosis.faults import Faults, find_faults
-from unplateau.diagnosis.verdict import consider_remedies, find_remedies, rank, say, scale_table
+from unplateau.diagnosis.verdict import calibrated, consider_remedies, find_remedies, rank, say, scale_table
 from unplateau.experiments.gains import TIE, WORTH, worth_listing
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED
 from unplateau.experiments.run import Run
@@ -160,6 +160,32 @@ def test_a_baseline_that_sees_too_little_needs_more_context():
     assert remedies[0].name == "more-context"
     assert remedies[0].gain.mean == pytest.approx(0.2, abs=0.02)
     assert "sees 9 pixels" in remedies[0].evidence[0]
+
+
+def short_sighted(trial: float, context: float) -> Run:
+    """A given model of reach 9 that scores .50; one that sees all, trained by its recipe, and the rung that does."""
+    bare = made_run({"baseline": 0.50, "context": context}, baseline="reach-9", folds=1)
+    scored = made_run({"context": trial}, folds=1)
+    (more,) = (t for t in make_trials("reach-9", "linear", 9, Recipe(), frozen=False) if t.remedy == "more-context")
+    return changed(replace(bare, plan=replace(bare.plan, trials=(more,))), **{more.name: scored.outcomes["context"]})
+
+
+def test_a_trial_of_more_context_that_the_ladder_contradicts_may_do_either():
+    run = short_sighted(trial=0.50, context=0.85)
+    (found,) = (each for each in consider_remedies(run, measure_all(run, NO_FAULTS)) if each.name == "more-context")
+    near = max(run.reading(rung.name).mean for rung in run.plan.rungs if rung.kind == "rung" and rung.reach <= 9)
+    assert found.gain.mean == pytest.approx((0.0 + 0.85 - near) / 2, abs=0.02)
+    assert found.gain.low < 0 < 0.85 - near < found.gain.high
+    assert "scores 0.85" in found.evidence[1]
+    assert [each.gain for each in calibrated((found,), run)] == [found.gain]
+
+
+@pytest.mark.parametrize(("trial", "context"), [(0.82, 0.85), (0.85, 0.60), (0.5, 0.5)])
+def test_a_trial_of_more_context_that_the_ladder_bears_out_stands_alone(trial, context):
+    run = short_sighted(trial, context)
+    (found,) = (each for each in consider_remedies(run, measure_all(run, NO_FAULTS)) if each.name == "more-context")
+    assert found.gain.mean == pytest.approx(trial - 0.5, abs=0.03)
+    assert len(found.evidence) == 1
 
 
 def test_a_baseline_that_sees_everything_never_needs_more_context():

@@ -5,11 +5,12 @@ from __future__ import annotations
 from unplateau.checks.capacity import CapacityCheck
 from unplateau.checks.curve import twice_gain
 from unplateau.checks.data_scale import FEW, DataScaleCheck, by_gap, unrelated
+from unplateau.checks.ladder import PRIOR, climbed
 from unplateau.checks.operating_point import OperatingPointCheck
 from unplateau.checks.resolution import ResolutionCheck
 from unplateau.diagnosis.faults import INVALID, Fault, Faults, remedy_of
 from unplateau.experiments.gains import TIE, over_seeds
-from unplateau.experiments.plan import CANDIDATE
+from unplateau.experiments.plan import CANDIDATE, CONTEXT
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, LONGER, Trial
 from unplateau.types import COSTS, Interval
@@ -80,6 +81,22 @@ def tried(run: Run) -> tuple[Trial, ...]:
 def trial_gain(run: Run, trial: Trial) -> Interval:
     """What a trial adds to the model in question, as wide as seeds make it."""
     return over_seeds(run.resampler.difference(run.sums(trial.name), run.sums(run.plan.control)), run)
+
+
+def contested_gain(run: Run, trial: Trial) -> Interval | None:
+    """What more context adds where the ladder contradicts the trial: between the two, as wide as both; else None.
+
+    The rung that sees all is the network of the trial by another recipe. What it scores more than all that see no more
+    than the model in question, by either recipe, is due to what it sees. Where that is surely more than the trial
+    found, one of the two trainings has learnt what the other has not, and the next may do either.
+    """
+    if trial.remedy != "more-context" or not climbed(run):
+        return None
+    reach = run.plan.rung(run.plan.baseline).reach
+    near = [PRIOR, *(rung.name for rung in run.plan.rungs if rung.kind == "rung" and rung.reach <= reach)]
+    below = max(run.chosen(near), run.sums(run.plan.control), key=run.resampler.mean)
+    found, told = trial_gain(run, trial), over_seeds(run.resampler.difference(run.sums(CONTEXT), below), run)
+    return Interval((found.mean + told.mean) / 2, found.low, told.high) if told.low > found.high else None
 
 
 def candidate_gain(run: Run) -> Interval:

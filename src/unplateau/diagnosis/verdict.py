@@ -9,9 +9,9 @@ from unplateau.checks.check import UNMEASURED
 from unplateau.diagnosis.diagnose import Measurements
 from unplateau.diagnosis.faults import INVALID, Fault, remedy_of
 from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
-from unplateau.diagnosis.settling import candidate_gain, repair_gain, trial_gain, tried
+from unplateau.diagnosis.settling import candidate_gain, contested_gain, repair_gain, trial_gain, tried
 from unplateau.experiments.gains import TIE, over_seeds, worth_listing
-from unplateau.experiments.plan import CANDIDATE, UNTRAINED
+from unplateau.experiments.plan import CANDIDATE, CONTEXT, UNTRAINED
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, LONGER, Trial
 from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
@@ -87,7 +87,10 @@ def calibrated(remedies: tuple[Remedy, ...], run: Run) -> tuple[Remedy, ...]:
     if len(run.folds) > 1:
         return remedies
     single = (*SINGLE, FINER) if run.trial(FINER) else SINGLE
-    return tuple(replace(each, gain=_wider(each.gain)) if each.name in single else each for each in remedies)
+    # What two trainings contradict each other about is as wide as both already.
+    contested = {trial.remedy for trial in tried(run) if contested_gain(run, trial)}
+    wider = set(single) - contested
+    return tuple(replace(each, gain=_wider(each.gain)) if each.name in wider else each for each in remedies)
 
 
 def _wider(gain: Interval) -> Interval:
@@ -225,6 +228,10 @@ def _tried(run: Run, trial: Trial) -> Remedy:
         pieces = f"the same pieces with class weights {trial.recipe.class_weights!r} and a Dice term"
     evidence = f"Trained once so: {pieces} scores {run.reading(trial.name):.3f}, the model in question "
     evidence += f"{run.reading(run.plan.control):.3f}{_rehearsed(run)}."
+    if contested := contested_gain(run, trial):
+        also = f"The rung that sees the whole image, trained by another recipe, scores {run.reading(CONTEXT):.3f}: "
+        also += "such a network sometimes learns what it needs and sometimes not. The gain lies between the two."
+        return Remedy(trial.remedy, contested, "one training run", (evidence, also))
     return Remedy(trial.remedy, trial_gain(run, trial), "one training run", (evidence,))
 
 

@@ -144,7 +144,7 @@ def _compared(
     repeats = all(set(fold.report) == set(folds[0].report) for fold in folds)
     sums = {name: _sums(outcomes, folds, groups, repeats) for name, outcomes in fitted.items()}
     reported = groups[sorted({index for fold in folds for index in fold.report})]
-    draws = group_draws(reported, np.random.default_rng(contest.seed))
+    draws = group_draws(reported, int(groups.max()) + 1, np.random.default_rng(contest.seed))
     first, *others = contest.recipes
     found = [difference(sums[name], sums[first], draws, SEED_SPREAD) for name in others]
     judged = dict(zip(others, zip(found, holm([each.p for each in found]), strict=True), strict=True))

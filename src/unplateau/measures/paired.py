@@ -98,10 +98,10 @@ def holm(ps: Sequence[float]) -> tuple[float, ...]:
     return tuple(adjusted)
 
 
-def group_draws(groups: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.float64]:
-    """How often each group is drawn in each resample (R, G); those not in `groups` never."""
+def group_draws(groups: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """How often each of `count` groups is drawn in each resample (R, G); those not in `groups` never."""
     reported = np.unique(groups)
-    draws = np.zeros((RESAMPLES, int(reported.max()) + 1))
+    draws = np.zeros((RESAMPLES, count))
     draws[:, reported] = generator.multinomial(len(reported), np.full(len(reported), 1 / len(reported)), RESAMPLES)
     return draws
 

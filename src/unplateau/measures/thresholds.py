@@ -17,6 +17,9 @@ BINS = 200
 THRESHOLDS: NDArray[np.float64] = np.arange(BINS) / BINS
 """Thresholds at which the curves are known: a pixel is positive when its score is at least the threshold."""
 
+HOPELESS = 0.5
+"""Share of the best IoU below which 0.5 is given up on the word of a single group."""
+
 Counts = NDArray[np.int64]
 """(..., 3): true positive, predicted and true pixels."""
 
@@ -114,14 +117,17 @@ def chosen_threshold(table: ScoreTable) -> float:
 
     Each group is left out once and read at the best threshold of the others (cross-validation after Stone, 1974); if
     that scores no more IoU over all groups than 0.5, where the losses aim, the choice is luck: two videos cannot say
-    that 0.9 is right for a third. With fewer than two groups it is the best one; nan if none is defined.
+    that 0.9 is right for a third. A single group has none to be held against: it moves the threshold only where 0.5
+    finds less than `HOPELESS` of what the best one finds, so that next to nothing can be lost. nan if none is defined.
     """
     best, parts = best_threshold(table), _histograms_by_group(table)
-    if not np.isfinite(best) or len(parts) < 2:
+    if not np.isfinite(best):
         return best
+    half = np.full(len(parts), BINS // 2)
+    if len(parts) < 2:
+        return best if _iou_read_at(parts, half) < HOPELESS * mean_iou(table.at(best)) else 0.5
     places = _mean_curve(parts.sum(0) - parts).argmax(1)
-    left_out, half = (_iou_read_at(parts, each) for each in (places, np.full(len(parts), BINS // 2)))
-    return best if left_out > half else 0.5
+    return best if _iou_read_at(parts, places) > _iou_read_at(parts, half) else 0.5
 
 
 def _iou_read_at(parts: NDArray[np.int64], places: NDArray[np.int64]) -> float:

@@ -154,6 +154,8 @@ def upgrade_conclusion(foretold: Foretold, pieces: Pieces, achieved: Interval, v
         }.get(verdict, f"No gain of the upgrade can be told: {achieved:+.3f} IoU.")
     ]
     said.append(_of_prediction(foretold, achieved))
+    if verdict == WORSE and FALLS_SHORT[foretold.remedy] not in said[-1]:
+        said.append(f"Keep the baseline: {FALLS_SHORT[foretold.remedy]}.")
     if not foretold.listed:
         said.append(
             f"The diagnosis had advised against it, {'wrongly' if verdict == BETTER else 'and nothing was gained'}."
