@@ -10,7 +10,7 @@ is the part of a known displacement of the masks that was found again from the i
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -75,13 +75,26 @@ def row(
     )
 
 
-def real(folder: Path, count: int, size: int, seed: int) -> list[str]:
+@dataclass(frozen=True)
+class Beside:
+    """What annotators of a set agree on, pooled and as the mean of images, beside what one of them was taken to tell.
+
+    `given` is over the pairs that hold the annotation in masks/, `every` over all.
+    """
+
+    grid: str
+    given: tuple[float, float]
+    every: tuple[float, float]
+    estimate: Interval
+
+
+def beside(folder: Path, count: int, size: int, seed: int) -> tuple[Ceilings, list[Beside]]:
     """A set natively and on the grid."""
     source = open_data(folder)
     masks = every_mask(folder, source, count)
     grid = working_grid([source.size(index) for index in range(len(source))], size)
     found = ceilings(source, TASK, spread(tuple(range(len(source))), IMAGES), grid, seed)
-    lines = []
+    rows = []
     for said, estimate, box in (
         ("native", found.native, None),
         (f"{grid[0]} x {grid[1]}", found.grid, Box(0, 0, *grid)),
@@ -89,8 +102,21 @@ def real(folder: Path, count: int, size: int, seed: int) -> list[str]:
         here = [[fit_mask(each, box) if box else each for each in drawn] for drawn in masks]
         given = pooled([(drawn[0], other) for drawn in here for other in drawn[1:]])
         every = pooled([pair for drawn in here for pair in combinations(drawn, 2)])
-        lines.append(row(folder.name, said, given, every, estimate, found))
-    return lines
+        rows.append(Beside(said, given, every, estimate))
+    return found, rows
+
+
+def real(folder: Path, count: int, size: int, seed: int) -> list[str]:
+    """The lines of a set."""
+    found, rows = beside(folder, count, size, seed)
+    return [row(folder.name, each.grid, each.given, each.every, each.estimate, found) for each in rows]
+
+
+def error(data: Path) -> float | None:
+    """How far the estimate is off on native masks, mean over the sets; None where the check said nothing of any."""
+    told = [beside(data / name, count, 112, 0) for name, count in SETS.items() if (data / name).is_dir()]
+    off = [abs(rows[0].estimate.mean - rows[0].every[0]) for found, rows in told if found.grounded]
+    return round(float(np.mean(off)), 3) if off else None
 
 
 def annotator(samples: list[Sample], wander: float, wide: float, left_out: float, seed: int) -> list[Sample]:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.label_ceiling import error
 from benchmarks.truth.bases import BASES, DATA
 from benchmarks.truth.cases import FULL, QUICK, UNSEEN, Case, case_name, make_case
 from benchmarks.truth.matrix import draw_matrix
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--unseen", action="store_true")
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--ceiling", action="store_true", help="also the error of the label ceiling: minutes more")
     parser.add_argument("--done", action="store_true", help="only the cases that were diagnosed before")
     args = parser.parse_args()
     truth = json.loads(TABLE.read_text())
@@ -87,7 +89,8 @@ def main() -> None:
         draw_matrix([judged for judged, _ in rows], MATRIX)
     print("fitted bases:", json.dumps(summed(fitted)))
     print("other bases:", json.dumps(summed(others)))
-    print(json.dumps(summed(rows)))
+    ceiling = {"label_ceiling_error": error(DATA)} if args.ceiling else {}
+    print(json.dumps(summed(rows) | ceiling))
 
 
 if __name__ == "__main__":
