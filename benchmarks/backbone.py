@@ -28,10 +28,10 @@ from unplateau.data import open_data, read_pictures, split
 from unplateau.data.unlabelled import Unlabelled
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.catalogue import build_extractor
+from unplateau.pretraining.base import at_points
+from unplateau.pretraining.loop import EXTRACTOR, Schooling, kept_of, pretrain_extractor
+from unplateau.pretraining.methods import RATES
 from unplateau.scenes import Difficulty, scenes
-from unplateau.training.ssl import EXTRACTOR, Schooling, kept_of, pretrain_extractor
-from unplateau.training.ssl_base import at_points
-from unplateau.training.ssl_methods import RATES
 from unplateau.types import Sample
 
 KINDS = {"textural": "texture", "geometric": "geometry", "contextual": "context"}

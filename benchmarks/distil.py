@@ -25,10 +25,10 @@ from unplateau.data.unlabelled import Unlabelled
 from unplateau.diagnosis.diagnose import RECIPE, fitting
 from unplateau.experiments.views import object_diameter
 from unplateau.extractors.fused import fused_name
+from unplateau.pretraining.loop import EXTRACTOR, Schooling
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
 from unplateau.training.scoring import answer
-from unplateau.training.ssl import EXTRACTOR, Schooling
 from unplateau.training.train import train_model
 from unplateau.types import Pictures
 from unplateau.upgrades.distil import RATE, distil_extractor, kept_lesson

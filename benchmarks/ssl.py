@@ -27,11 +27,11 @@ from unplateau.data import nested, open_data, read_pictures, split
 from unplateau.data.unlabelled import Unlabelled
 from unplateau.measures.thresholds import best_threshold, counts_at, mean_iou
 from unplateau.model import SegmentationModel
+from unplateau.pretraining.loop import EXTRACTOR, Schooling, kept_of, pretrain_extractor
+from unplateau.pretraining.methods import RATES
 from unplateau.training.loop import finetune
 from unplateau.training.recipe import Recipe
 from unplateau.training.scoring import score
-from unplateau.training.ssl import EXTRACTOR, Schooling, kept_of, pretrain_extractor
-from unplateau.training.ssl_methods import RATES
 from unplateau.training.train import build_pieces
 from unplateau.types import Fold, Pictures
 

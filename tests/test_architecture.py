@@ -31,7 +31,7 @@ EXTRACTORS, DECODERS = {"extractors", "types", "errors"}, {"decoders", "types", 
 REPORT = {"reports", "types", "errors", "files"}
 BELOW = {"types", "errors", "files", "progress", "measures", "data", "extractors", "decoders", "model"}
 ASKED = {"training", "experiments", "checks", "diagnosis"}
-ALL = {*BELOW, *ASKED, "upgrades", "scenes", "reports", "_version", "api", "story"}
+ALL = {*BELOW, *ASKED, "pretraining", "upgrades", "scenes", "reports", "_version", "api", "story"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -47,10 +47,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "decoders": DECODERS,
     "model": {"extractors.base", "decoders.base", "types", "errors"},
     "training": {*BELOW - {"progress"}, "training"},
+    "pretraining": {*BELOW - {"progress"}, "training", "pretraining"},
     "experiments": {*BELOW, "training", "experiments"},
     "checks": {*BELOW, "training", "experiments", "checks"},
     "diagnosis": {*BELOW, *ASKED},
-    "upgrades": {*BELOW, "training", "experiments", "scenes", "upgrades"},
+    "upgrades": {*BELOW, "training", "pretraining", "experiments", "scenes", "upgrades"},
     "scenes": {"scenes", "types", "errors", "files"},
     "reports": REPORT,
     "verbs": {*ALL - {"story", "api"}, "verbs"},
@@ -190,7 +191,7 @@ def test_a_folder_of_plain_values_never_imports_torch(folder):
         "transformers": {"training/transformers_plateau.py", "extractors/hfclip.py"},
         "open_clip": {"extractors/openclip.py"},
         "safetensors": {"extractors/tensors.py", "training/saved.py", "upgrades/cache.py"},
-        "lightly": {"training/ssl_heads.py"},
+        "lightly": {"pretraining/heads.py"},
         "joblib": {"experiments/fits.py", "training/ranks.py"},
         "jinja2": {"reports/page.py"},
         "torchvision": {"decoders/boxes.py", "extractors/squeezenet.py"},

@@ -18,8 +18,8 @@ from unplateau.data.unlabelled import Unlabelled
 from unplateau.errors import DataError, PieceError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.squeezenet import squeezenet
+from unplateau.pretraining.loop import EXTRACTOR, SERIES, Schooling
 from unplateau.training.saved import save_extractor
-from unplateau.training.ssl import EXTRACTOR, SERIES, Schooling
 from unplateau.types import Characteristics, Interval, Level
 from unplateau.upgrades import distil
 from unplateau.upgrades.distil import Lesson, distil_extractor, kept_lesson

@@ -17,10 +17,10 @@ from unplateau.extractors.bounded import Plan, rung
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.families import GIVES, PATHS, FamiliesExtractor, contours, gates_of
 from unplateau.extractors.fused import fused
+from unplateau.pretraining.loop import EXTRACTOR, Schooling
+from unplateau.pretraining.methods import RATES, build_method
+from unplateau.pretraining.targets import FAR_BINS, FAR_EDGES, far_words, outlines, statistics_of
 from unplateau.training.saved import save_extractor
-from unplateau.training.ssl import EXTRACTOR, Schooling
-from unplateau.training.ssl_methods import RATES, build_method
-from unplateau.training.ssl_targets import FAR_BINS, FAR_EDGES, far_words, outlines, statistics_of
 
 SHORT = Schooling("families", steps=4, batch=4, evaluations=2, learning_rate=RATES["families"])
 

@@ -24,13 +24,13 @@ from unplateau.data.unlabelled import Unlabelled, read_unlabelled
 from unplateau.diagnosis.diagnose import Order
 from unplateau.errors import DataError, PieceError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
-from unplateau.training import ssl
+from unplateau.pretraining import loop
+from unplateau.pretraining.base import information_of, spread_of
+from unplateau.pretraining.heads import PROTOTYPES
+from unplateau.pretraining.loop import EXTRACTOR, SERIES, Schooling, kept_of, pretrain_extractor
+from unplateau.pretraining.methods import METHODS, RATES, build_method
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import save_extractor
-from unplateau.training.ssl import EXTRACTOR, SERIES, Schooling, kept_of, pretrain_extractor
-from unplateau.training.ssl_base import information_of, spread_of
-from unplateau.training.ssl_heads import PROTOTYPES
-from unplateau.training.ssl_methods import METHODS, RATES, build_method
 
 SMALL = Schooling(steps=6, batch=4, evaluations=3)
 
@@ -100,11 +100,13 @@ def test_a_method_with_a_fixed_aim_lowers_its_loss(method, tmp_path):
 def test_self_distillation_agrees_beyond_chance_and_still_tells_images_apart(tmp_path, monkeypatch):
     """Its loss is low at first, when all images share a prototype, and rises as they part: chance is the yardstick."""
     spreads = []
-    whole = ssl._Run._refuse_collapsed
-    monkeypatch.setattr(ssl._Run, "_refuse_collapsed", lambda run, spread: [spreads.append(spread), whole(run, spread)])
+    whole = loop._Run._refuse_collapsed
+    monkeypatch.setattr(
+        loop._Run, "_refuse_collapsed", lambda run, spread: [spreads.append(spread), whole(run, spread)]
+    )
     series = taught(tmp_path, Schooling("dino", steps=30, batch=8, evaluations=3, learning_rate=RATES["dino"]))
     assert series[-1].loss < 2 * math.log(PROTOTYPES)
-    assert min(spreads) > ssl.COLLAPSED
+    assert min(spreads) > loop.COLLAPSED
 
 
 def test_the_teacher_follows_the_student_and_no_gradient():
@@ -136,11 +138,11 @@ def test_a_method_that_does_not_exist_is_refused_with_near_names(tmp_path):
 
 def test_the_extractor_of_the_best_dense_quality_is_kept(tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(ssl, "save_extractor", lambda extractor, path: kept.append(save_extractor(extractor, path)))
+    monkeypatch.setattr(loop, "save_extractor", lambda extractor, path: kept.append(save_extractor(extractor, path)))
     scores = iter([9.0, 1.0, 3.0, 2.0])
-    measure = ssl.dense_quality
+    measure = loop.dense_quality
     monkeypatch.setattr(
-        ssl, "dense_quality", lambda features: replace(measure(features), separation=next(scores), rank=0.0)
+        loop, "dense_quality", lambda features: replace(measure(features), separation=next(scores), rank=0.0)
     )
     series = taught(tmp_path)
     assert [point.step for point in series] == [0, 2, 4, 6]
@@ -195,7 +197,7 @@ import sys
 from pathlib import Path
 import torch
 from unplateau.data.unlabelled import Unlabelled
-from unplateau.training.ssl import Schooling, pretrain_extractor
+from unplateau.pretraining.loop import Schooling, pretrain_extractor
 torch.set_num_threads(1)
 pool = Unlabelled(torch.load(sys.argv[1]), tuple(sys.argv[3].split()), 24)
 schooling = Schooling("simmim", steps=36, batch=4, evaluations=12)
@@ -210,7 +212,7 @@ def test_a_killed_pretraining_goes_on_and_never_leaves_a_broken_file(tmp_path):
     pool, folder = discs(), tmp_path / "killed"
     torch.save(pool.images, tmp_path / "images.pt")
     command = [sys.executable, "-c", KILLED, str(tmp_path / "images.pt"), str(folder), " ".join(pool.names)]
-    env = os.environ | {"PYTHONPATH": str(Path(ssl.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    env = os.environ | {"PYTHONPATH": str(Path(loop.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=env) as process:
         try:
             reached = _watch(folder, process, until=9)
@@ -268,7 +270,7 @@ def test_a_damaged_state_is_named(tmp_path):
 
 
 def test_a_loss_that_is_no_number_names_step_and_images_and_keeps_what_was_good(tmp_path, monkeypatch):
-    whole = ssl._Run.advance
+    whole = loop._Run.advance
 
     def broken(run):
         if run.state.step == 4:
@@ -276,7 +278,7 @@ def test_a_loss_that_is_no_number_names_step_and_images_and_keeps_what_was_good(
                 next(iter(run.method.student.parameters())).fill_(float("nan"))
         whole(run)
 
-    monkeypatch.setattr(ssl._Run, "advance", broken)
+    monkeypatch.setattr(loop._Run, "advance", broken)
     with pytest.raises(
         UnplateauError, match=r"not at step 5, on d\d+\.png, .*holds the extractor of step [24]\."
     ) as stop:

@@ -9,9 +9,9 @@ import torch
 
 from unplateau.data import open_data, read_pictures
 from unplateau.data.unlabelled import Unlabelled
+from unplateau.pretraining.loop import EXTRACTOR, Schooling, pretrain_extractor
+from unplateau.pretraining.methods import RATES
 from unplateau.scenes import scenes
-from unplateau.training.ssl import EXTRACTOR, Schooling, pretrain_extractor
-from unplateau.training.ssl_methods import RATES
 from unplateau.types import Pictures
 
 SIDE, IMAGES = 32, 150

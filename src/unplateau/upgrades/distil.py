@@ -20,12 +20,12 @@ from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import write_json
 from unplateau.model import pad_to
+from unplateau.pretraining.loop import EXTRACTOR, SERIES, STATE, Schooling, Told, calibrated, parts
+from unplateau.pretraining.state import mark_of, read_facts, write_facts
+from unplateau.pretraining.views import Look, views
 from unplateau.training.batches import positions, step_generator
 from unplateau.training.devices import accelerator
 from unplateau.training.saved import save_extractor
-from unplateau.training.ssl import EXTRACTOR, SERIES, STATE, Schooling, Told, calibrated, parts
-from unplateau.training.ssl_state import mark_of, read_facts, write_facts
-from unplateau.training.ssl_views import Look, views
 from unplateau.upgrades.imitation import Pupil, Variance, heard, misunderstood
 from unplateau.upgrades.teachers import Teacher, standards
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.fused import moved
-from unplateau.training.ssl_base import look
+from unplateau.pretraining.base import look
 from unplateau.types import Characteristics, Level
 
 WIDTH = 128

@@ -17,8 +17,8 @@ from unplateau.errors import PieceError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.fused import PRETRAINED, is_fused
 from unplateau.model import SegmentationModel, pad_to
+from unplateau.pretraining.base import look
 from unplateau.training.saved import FACTS, load_model
-from unplateau.training.ssl_base import look
 from unplateau.types import Characteristics, Level, Prediction
 from unplateau.upgrades.hadamard import Moments, Standard, standard
 

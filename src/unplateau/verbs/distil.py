@@ -12,9 +12,9 @@ from unplateau.data.unlabelled import read_unlabelled
 from unplateau.errors import DataError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain, writable_folder
+from unplateau.pretraining.loop import EXTRACTOR, Schooling
 from unplateau.progress import Told
 from unplateau.reports import load_diagnosis
-from unplateau.training.ssl import EXTRACTOR, Schooling
 from unplateau.upgrades.distil import RATE, distil_extractor, kept_lesson
 from unplateau.upgrades.teachers import open_teacher, weights_by_demand
 from unplateau.verbs.arguments import refuse_numbers, silent

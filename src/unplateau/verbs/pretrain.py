@@ -8,9 +8,9 @@ from typing import Any
 from unplateau.data.unlabelled import read_unlabelled
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain, writable_folder
+from unplateau.pretraining.loop import EXTRACTOR, Schooling, kept_of, pretrain_extractor
+from unplateau.pretraining.methods import RATES, refuse_unknown_method
 from unplateau.progress import Told
-from unplateau.training.ssl import EXTRACTOR, Schooling, kept_of, pretrain_extractor
-from unplateau.training.ssl_methods import RATES, refuse_unknown_method
 from unplateau.verbs.arguments import refuse_numbers, silent
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unplateau.training.ssl_views import Look, block_mask, shared_points, views
+from unplateau.pretraining.views import Look, block_mask, shared_points, views
 
 PLAIN = Look(scale=(0.4, 0.9), contrast=0.0, brightness=0.0, colour=0.0, grey=0.0)
 

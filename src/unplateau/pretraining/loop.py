@@ -25,12 +25,12 @@ from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.measures.dense_quality import dense_quality
 from unplateau.model import pad_to
+from unplateau.pretraining.base import AbstractMethod, cells
+from unplateau.pretraining.methods import build_method
+from unplateau.pretraining.state import Point, State, mark_of, read_state, write_series, write_state
 from unplateau.training.batches import positions, step_generator
 from unplateau.training.devices import accelerator
 from unplateau.training.saved import save_extractor
-from unplateau.training.ssl_base import AbstractMethod, cells
-from unplateau.training.ssl_methods import build_method
-from unplateau.training.ssl_state import Point, State, mark_of, read_state, write_series, write_state
 
 EXTRACTOR, SERIES, STATE = "extractor.safetensors", "series.json", "state"
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unplateau.errors import UnplateauError, nearest
 from unplateau.extractors.base import AbstractExtractor
-from unplateau.training.ssl_base import (
+from unplateau.pretraining.base import (
     VIEW,
     AbstractMethod,
     Outcome,
@@ -30,8 +30,8 @@ from unplateau.training.ssl_base import (
     spread_of,
     twin_of,
 )
-from unplateau.training.ssl_families import FamilyTerms
-from unplateau.training.ssl_heads import (
+from unplateau.pretraining.families import FamilyTerms
+from unplateau.pretraining.heads import (
     centred,
     contrast_loss,
     dense_head,
@@ -40,7 +40,7 @@ from unplateau.training.ssl_heads import (
     prototype_head,
     view_loss,
 )
-from unplateau.training.ssl_views import Look, Views, block_mask, shared_points, views
+from unplateau.pretraining.views import Look, Views, block_mask, shared_points, views
 from unplateau.types import Characteristics, Level
 
 # ---- self-distillation ---------------------------------------------------------------------------------------

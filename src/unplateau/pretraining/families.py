@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.families import GIVEN, FamiliesExtractor
-from unplateau.training.ssl_base import (
+from unplateau.pretraining.base import (
     VIEW,
     AbstractMethod,
     Outcome,
@@ -29,9 +29,9 @@ from unplateau.training.ssl_base import (
     multiple_of,
     spread_of,
 )
-from unplateau.training.ssl_heads import balanced, contrast_loss, dense_head, follow
-from unplateau.training.ssl_targets import FAR_BINS, GEOMETRIC, TEXTURAL, far_words, outlines, statistics_of
-from unplateau.training.ssl_views import Look, block_mask, shared_points, views
+from unplateau.pretraining.heads import balanced, contrast_loss, dense_head, follow
+from unplateau.pretraining.targets import FAR_BINS, GEOMETRIC, TEXTURAL, far_words, outlines, statistics_of
+from unplateau.pretraining.views import Look, block_mask, shared_points, views
 from unplateau.types import Characteristics, Size
 
 FAMILIES = ("textural", "geometric", "contextual")
