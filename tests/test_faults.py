@@ -100,34 +100,14 @@ def tried_on(run: Run, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> tuple
 
 def test_a_repair_is_tried_on_each_fold_and_scored_on_the_repaired_masks(clean, monkeypatch):
     run = run_of([moved(each, 4, -3) for each in clean])
-    (shift,) = find_faults(run).faults
-    fault = replace(shift, learnt=False)
-    after, seen = tried_on(run, Faults((), (fault,)), monkeypatch)
+    faults = find_faults(run)
+    after, seen = tried_on(run, faults, monkeypatch)
+    (fault,) = faults.faults
     assert seen == [fault.repaired]
     # The old answers follow the shifted masks: on the repaired ones they score less than a training on those.
     below, above = after.reading(as_it_is(fault)).mean, after.reading(tried(fault)).mean
     assert below < 0.8 < above
     assert remedy_of(after, fault).gain.mean == pytest.approx(above - below)
-
-
-def test_a_shift_that_all_masks_share_needs_no_training_to_be_priced(clean, monkeypatch):
-    run = run_of([moved(each, 4, -3) for each in clean])
-    faults = find_faults(run)
-    after, seen = tried_on(run, faults, monkeypatch)
-    (fault,) = faults.faults
-    remedy = remedy_of(after, fault)
-    assert fault.learnt
-    assert seen == []
-    assert remedy.name == "fix-shift"
-    assert remedy.gain.mean == pytest.approx(
-        after.reading(run.plan.baseline).mean - after.reading(as_it_is(fault)).mean
-    )
-    assert remedy.gain.low > 0.1
-
-
-def test_a_shift_that_few_masks_have_is_priced_by_training(clean):
-    some = [moved(each, 4, -3) if place % 3 == 0 else each for place, each in enumerate(clean)]
-    assert not any(fault.learnt for fault in find_faults(run_of(some)).faults)
 
 
 def test_what_makes_the_number_wrong_says_by_how_much_and_is_not_trained():

@@ -185,12 +185,6 @@ def strayed(measured: AlignmentMeasured) -> bool:
     return len(measured.strays) >= FEWEST_STRAYS and measured.stray_share.low > LEAST_SHARE
 
 
-def alike(measured: AlignmentMeasured) -> bool:
-    """Whether all masks are off by one offset, and none by another."""
-    apart = turned(measured) or strayed(measured) or shifted_splits(measured)
-    return not apart and shifted(measured.whole, measured.pixel)
-
-
 def _trouble(measured: AlignmentMeasured) -> Iterator[str]:
     """A sentence for each thing that is wrong; what the first explains is not said again."""
     if turned(measured):

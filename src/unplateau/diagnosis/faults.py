@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unplateau.checks import alignment, class_index, labels, overfit
+from unplateau.checks import class_index, labels, overfit
 from unplateau.checks.alignment import AlignmentCheck, AlignmentMeasured
 from unplateau.checks.check import AbstractCheck
 from unplateau.checks.class_index import ClassIndexCheck, ClassIndexMeasured
@@ -44,8 +44,7 @@ MANY, WORTH = 0.05, 0.01
 class Fault:
     """Something that surely is wrong. `repaired` is what to train on to see what it costs, `instead` how to train where
     that is what is wrong; None where no training can tell, and then `gain` says by how much the number is off. `partly`
-    where the repair leaves out what is doubtful: then the old number is what was counted with it. `learnt` where all
-    masks are off alike: a model learns them as well as it would the repaired ones, so no training is needed to tell.
+    where the repair leaves out what is doubtful: then the old number is what was counted with it.
     """
 
     remedy: str
@@ -55,11 +54,10 @@ class Fault:
     gain: Interval | None = None
     partly: bool = False
     instead: Fit | None = None
-    learnt: bool = False
 
     @property
     def trained(self) -> bool:
-        """Whether a model's answers tell what putting it right adds."""
+        """Whether a training tells what putting it right adds."""
         return self.repaired is not None or self.instead is not None
 
 
@@ -120,8 +118,6 @@ def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: To
         if fault.repaired is None:
             continue
         outcomes[as_it_is(fault)] = tuple(_rescored(run, fault.repaired, number) for number in range(len(run.folds)))
-        if fault.learnt:
-            continue
         again = [replace(fit, name=tried(fault), view=tried(fault), maps=()) for fit in fits]
         imposed = run.outcomes[run.plan.baseline][0].imposed
         done = run_fits(again, {tried(fault): fault.repaired}, cache, told)
@@ -135,11 +131,6 @@ def remedy_of(run: Run, fault: Fault) -> Remedy:
         gain = fault.gain or Interval(math.nan, math.nan, math.nan)
         return Remedy(fault.remedy, gain, fault.cost, (fault.claim,))
     compare = run.resampler
-    if fault.learnt:
-        here, there = run.sums(run.plan.baseline), run.sums(as_it_is(fault))
-        said = f"The baseline scores {compare.interval(here):.3f} on the masks as they are, which it has learnt, and "
-        said += f"{compare.interval(there):.3f} on the repaired ones, which it would learn as well."
-        return Remedy(fault.remedy, compare.difference(here, there), fault.cost, (fault.claim, said))
     above = run.sums(tried(fault))
     below = run.sums(run.plan.baseline if fault.partly or fault.instead else as_it_is(fault))
     where = ("on the repaired masks", " on them") if fault.repaired is not None else ("with that put right", "")
@@ -184,8 +175,7 @@ def concluded(
 
 
 def _shifted(run: Run, measured: AlignmentMeasured, claim: str) -> Fault:
-    mended = realigned(run.pictures, measured)
-    return Fault("fix-shift", "minutes", claim, mended, learnt=alignment.alike(measured))
+    return Fault("fix-shift", "minutes", claim, realigned(run.pictures, measured))
 
 
 def _misnumbered(run: Run, measured: ClassIndexMeasured, claim: str) -> Fault:
