@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from unplateau.checks.check import AbstractCheck, unmeasured
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, CONTOUR, OBJECT, UNTRAINED, RungPlan
-from unplateau.experiments.run import Run, Sums
+from unplateau.experiments.run import Run, Score, Sums
 from unplateau.measures.intervals import Draws, interval
+from unplateau.measures.thresholds import iou, net_area
 from unplateau.types import Finding, Interval, Rung, Verdict
 
 PRIOR = "prior"
@@ -83,13 +84,13 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         # to beat: that choice looks at the report images, but it can only make the candidate's gain smaller.
         chosen = _best(run, [rung.name for rung in scratch])
         from_scratch = max(chosen, run.sums(run.plan.baseline), key=run.resampler.mean)
-        gains = family_draws(run)
+        gains, areas = family_draws(run), family_draws(run, net_area)
         reach = run.plan.rung(run.plan.baseline).reach
         narrower = [PRIOR, *(rung.name for rung in scratch if rung.reach < reach)]
         compare = run.resampler
         return LadderMeasured(
             rungs=_rungs(run),
-            families=_shares({family: gains[family] for family in FAMILIES}),
+            families=_shares({family: areas[family] for family in FAMILIES}),
             gains={family: _interval(values) for family, values in gains.items()},
             local=compare.interval(local),
             attainable=compare.interval(best),
@@ -127,7 +128,7 @@ def climbed(run: Run) -> bool:
     return PRIOR in run.outcomes and all(rung.name in run.outcomes for rung in run.plan.rungs)
 
 
-def family_draws(run: Run) -> dict[str, tuple[float, NDArray[np.float64]]]:
+def family_draws(run: Run, score: Score = iou) -> dict[str, tuple[float, NDArray[np.float64]]]:
     """IoU that is lost without each family, as (measured, draws), and what either texture or shape could give alone.
 
     The four sum to the best rung minus position alone. `EITHER` is negative where texture and shape are of use only
@@ -149,7 +150,7 @@ def family_draws(run: Run) -> dict[str, tuple[float, NDArray[np.float64]]]:
         "both": [*texture, *near, CONTOUR],
         "all": [*texture, *near, CONTOUR, *whole],
     }
-    value = {name: _draws(run, _best(run, list(dict.fromkeys(members)))) for name, members in coalitions.items()}
+    value = {name: _draws(run, _best(run, list(dict.fromkeys(members))), score) for name, members in coalitions.items()}
     alike = np.minimum(value["texture"], value["shape"]) - value["pixel"]
     textural, geometric = _with_alike(value["both"] - value["shape"], value["both"] - value["texture"], alike)
     semantic = value["all"] - value["both"]
@@ -172,10 +173,9 @@ def _with_alike(
     return lost + part * np.clip(alike, 0.0, total)
 
 
-def _draws(run: Run, sums: Sums) -> NDArray[np.float64]:
-    """The IoU as it was measured, then in each resample."""
-    mean, draws = _value(run, sums)
-    return np.concatenate([[mean], draws])
+def _draws(run: Run, sums: Sums, score: Score) -> NDArray[np.float64]:
+    """The score as it was measured, then in each resample."""
+    return np.concatenate([[run.resampler.mean(sums, score)], run.resampler.draws(sums, score)])
 
 
 def _best(run: Run, names: list[str]) -> Sums:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,6 +19,9 @@ from unplateau.measures.intervals import RESAMPLES, Draws, interval
 from unplateau.measures.thresholds import Counts, counts_at, iou, mean_iou, mean_over_classes
 from unplateau.training.recipe import Recipe
 from unplateau.types import Fold, Interval, Pictures, Size
+
+Score = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""What counts (..., C, 3) are worth, (..., C)."""
 
 Sums = NDArray[np.float64]
 """(folds, groups, C, 3): counts on the report part, summed over each group; 0 where a fold reports none of it."""
@@ -150,15 +154,15 @@ class Resampler:
         np.add.at(total, self.groups[self.reports[fold]], counts)
         return total
 
-    def mean(self, sums: Sums) -> float:
-        """IoU of all report images."""
-        return mean_iou(sums.sum((0, 1))[None])
+    def mean(self, sums: Sums, score: Score = iou) -> float:
+        """IoU, or another score, of all report images."""
+        return float(mean_over_classes(score(sums.sum((0, 1)))))
 
-    def draws(self, sums: Sums) -> Draws:
-        """IoU in each resample (R,)."""
+    def draws(self, sums: Sums, score: Score = iou) -> Draws:
+        """IoU, or another score, in each resample (R,)."""
         by_seed = np.einsum("rg,fgcx->rfcx", self.weights, sums)
         pooled = np.einsum("rf,rfcx->rcx", self.seeds, by_seed)
-        return mean_over_classes(iou(pooled))
+        return mean_over_classes(score(pooled))
 
     def interval(self, sums: Sums) -> Interval:
         """IoU with its interval."""

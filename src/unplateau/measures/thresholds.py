@@ -77,6 +77,19 @@ def iou(counts: Counts | NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(hit, union, out=np.full(hit.shape, np.nan), where=union > 0)
 
 
+def net_area(counts: Counts | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Area found less area claimed wrongly, as a share of what is true: 1 - (missed + spurious) / true, (...,).
+
+    Of counts (..., 3).
+    At least 0, which an empty answer has; nan without true area. Unlike the IoU it adds: right on half of the true area
+    and silent on the rest is half of what is to be had.
+    """
+    hit, predicted, true = np.moveaxis(counts.astype(np.float64), -1, 0)
+    wrong = predicted + true - 2 * hit
+    share = np.divide(true - wrong, true, out=np.full(hit.shape, np.nan), where=true > 0)
+    return np.maximum(share, 0.0)
+
+
 def mean_iou(counts: Counts | NDArray[np.float64]) -> float:
     """IoU over all images of counts (N, C, 3), then the mean over classes that occur; nan when none does.
 
