@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--mixture-seeds", type=int, default=1)
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS)
     args = parser.parse_args()
-    print("Shares as planted: measured, of the positive area and of the IoU that needs one family.\n")
+    print("Shares as planted: measured, of the positive area and of the area that needs one family.\n")
     print("| task | seed | textural | geometric | semantic | error | best IoU | right | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     seeds = range(args.first, args.first + args.seeds)

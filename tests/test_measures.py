@@ -21,6 +21,7 @@ from unplateau.measures.thresholds import (
     iou_by_threshold,
     join,
     mean_iou,
+    net_area,
 )
 
 SCORES = arrays(np.float64, (3, 1, 6, 5), elements=st.floats(0, 1, width=32))
@@ -136,3 +137,25 @@ def test_bootstrap_covers_the_mean_nine_times_in_ten():
         band = bootstrap(generator.normal(0, 1, (40, 1)), lambda rows: float(rows.mean()), generator, resamples=200)
         inside += band.low <= 0 <= band.high
     assert 0.84 <= inside / 200 <= 0.95
+
+
+# ---- net area ------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 1000), st.integers(0, 1000), st.integers(0, 1000))
+def test_net_area_is_a_share_that_an_empty_answer_cannot_fall_below(true, missed, spurious):
+    hit = max(0, true - missed)
+    score = float(net_area(np.array([hit, hit + spurious, true])))
+    assert 0 <= score <= 1
+    assert score == pytest.approx(max(0.0, 1 - (true - hit + spurious) / true))
+
+
+@given(st.integers(1, 1000), st.integers(1, 1000))
+def test_net_area_adds_where_the_iou_does_not(decided, other):
+    """Right on one part of the true area and silent on the other is that part of all that is to be had."""
+    part = float(net_area(np.array([decided, decided, decided + other])))
+    assert part == pytest.approx(decided / (decided + other))
+
+
+def test_net_area_is_undefined_without_true_area():
+    assert np.isnan(net_area(np.array([0, 5, 0])))

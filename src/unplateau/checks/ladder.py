@@ -28,8 +28,8 @@ LOCAL_SHARE = 0.95
 class LadderMeasured:
     """The rungs from least to most that may be seen, then the controls; what the families add; two comparisons.
 
-    `gains` are what is lost without each family, and what either texture or shape could give (`EITHER`); `families`
-    are the shares of the former.
+    `gains` are what is lost without each family in IoU, and what either texture or shape could give (`EITHER`);
+    `families` are the shares of what is lost in area (`net_area`), which adds where the IoU does not.
     `local` is the best rung of reach up to half an object, `local_to_context` the step from it to the best rung
     trained from scratch, `pretraining` the step from that one to the candidate (None without a candidate), and
     `baseline_shortfall` what the best model that sees less than the baseline scores more than it.
@@ -111,7 +111,7 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         first, second = sorted(measured.families, key=lambda name: -measured.families[name].mean)[:2]
         clear = measured.families[first].low > measured.families[second].high
         share = measured.families[first]
-        claim = f"Of the IoU that needs one family, the {first} family decides most ({share.mean:.0%}"
+        claim = f"Of what needs one family, the {first} family decides most ({share.mean:.0%}"
         claim += f", 90 % interval {share.low:.0%} to {share.high:.0%})."
         if measured.local_share.mean >= LOCAL_SHARE:
             claim += f" What lies within half an object attains {measured.local_share.mean:.0%} of the best."
@@ -129,7 +129,7 @@ def climbed(run: Run) -> bool:
 
 
 def family_draws(run: Run, score: Score = iou) -> dict[str, tuple[float, NDArray[np.float64]]]:
-    """IoU that is lost without each family, as (measured, draws), and what either texture or shape could give alone.
+    """The score that is lost without each family, as (measured, draws), and what either texture or shape could give.
 
     The four sum to the best rung minus position alone. `EITHER` is negative where texture and shape are of use only
     together, so that each alone costs all of it. What both of them can do and a pixel's colour cannot goes with what is

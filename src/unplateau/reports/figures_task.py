@@ -79,7 +79,7 @@ def waterfall(saved: Saved) -> Drawing | None:
 
 
 def families(saved: Saved) -> Drawing | None:
-    """Share of the attainable IoU that needs each family."""
+    """Share of the attainable area that needs each family."""
     found = saved.families
     if not found:
         return None
@@ -91,7 +91,7 @@ def families(saved: Saved) -> Drawing | None:
         ends = [end for _, each in found for end in (each.mean, each.low, each.high)]
         made.set_xlim(min(0.0, *_finite(ends)), max(1.0, *_finite(ends)))
         made.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        made.set_xlabel("share of the attainable IoU that needs the family", fontsize=11)
+        made.set_xlabel("share of the attainable area that needs the family", fontsize=11)
         made.axvline(0, color=MUTED, linewidth=1, zorder=5)
         for row, (name, each) in enumerate(found):
             made.barh(row, each.mean, height=BAR / _row(width), zorder=2, **_fill(each, FAMILIES.get(name, NEUTRAL)))

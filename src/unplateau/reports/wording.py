@@ -47,7 +47,7 @@ GLOSSARY = (
         "One small network of bounded reach, and the series of them from a single pixel to the whole image.",
     ),
     ("Family", "Textural: local patterns. Geometric: ordered shape. Semantic: what the thing is, given the scene."),
-    ("Demand", "Share of the attainable IoU that is lost without the family."),
+    ("Demand", "Share of the attainable area, hits less false alarms, that is lost without the family."),
     ("Ceiling", "The IoU that a setup approaches and does not pass."),
     ("Coverage", "Predicted area over true area; 1 is right, below 1 too little is marked."),
     ("Regret", "IoU lost by the chosen threshold against the best one."),

@@ -127,7 +127,7 @@ def standards(teacher: Teacher, batches: Iterable[Tensor]) -> tuple[Standard, ..
 def weights_by_demand(demand: Mapping[str, float], supplies: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
     """How much each teacher counts: what it supplies of what a task demands, all together as many as there are.
 
-    `demand` is the share of the attainable IoU that needs each family, `supplies` how well each teacher delivers it,
+    `demand` is the share of the attainable area that needs each family, `supplies` how well each teacher delivers it,
     0..1. The same for all where nothing that is demanded is supplied.
     """
     worth = [
