@@ -127,3 +127,18 @@ def test_a_model_that_knows_few_images_by_heart_is_told_so_without_a_training(ef
 
 def test_where_the_task_is_in_question_the_ladder_is_climbed_however_few_the_images():
     assert not settled(made_run({"context": 0.5}, seen=0.9), few(6))
+
+
+def test_where_few_groups_report_nothing_is_sure():
+    run = with_trials(made_run({"context": 0.5}, seen=0.9, groups=40))
+    assert settled(run, few(6))
+    lonely = replace(run.pictures, groups=("one",) * len(run.pictures))
+    assert not settled(replace(run, pictures=lonely, _sums={}), few(6))
+
+
+def test_a_single_group_that_reports_has_an_interval_over_its_images():
+    run = made_run({"context": 0.5}, groups=40)
+    lonely = replace(run, pictures=replace(run.pictures, groups=("one",) * len(run.pictures)), _sums={})
+    reading = lonely.reading("context")
+    assert lonely.units == 1
+    assert reading.low < reading.mean < reading.high

@@ -22,14 +22,22 @@ LARGE = 0.1
 """Gain from which a remedy that costs labels, data or a training comes first though others have not been tried."""
 
 
+FEWEST = 5
+"""Groups that must report before any gain is called sure: two videos may agree by chance on what a third denies."""
+
+
 def settled(run: Run, faults: Faults) -> bool:
     """Whether the first remedy is clear from what is trained so far.
 
     A number that is wrong, and a bug whose repair surely gains, come first whatever else there is: every other gain
     would be measured on top of them. So does a threshold that is off by much. What costs more must gain more; and a
-    candidate that was named is always tried.
+    candidate that was named is always tried. Where few groups report nothing is sure.
     """
-    if any(fault.remedy in INVALID or _clear(repair_gain(run, fault), fault.cost) for fault in faults.faults):
+    if any(fault.remedy in INVALID for fault in faults.faults):
+        return True
+    if run.units < FEWEST:
+        return False
+    if any(_clear(repair_gain(run, fault), fault.cost) for fault in faults.faults):
         return True
     regret = OperatingPointCheck().measure(run).regret if run.binary else Interval(0.0, 0.0, 0.0)
     if regret.low > 0 and regret.mean >= FREE:

@@ -101,6 +101,11 @@ class Run:
         seen[[index for fold in self.folds for index in fold.report]] = False
         return ~seen
 
+    @cached_property
+    def units(self) -> int:
+        """How many groups report: what an interval rests on."""
+        return len({self.pictures.groups[index] for fold in self.folds for index in fold.report})
+
     def trial(self, remedy: str) -> Trial | None:
         """The trial of a remedy, where it was trained."""
         return next((each for each in self.plan.trials if each.remedy == remedy and each.name in self.outcomes), None)
@@ -136,9 +141,13 @@ class Resampler:
 
     @staticmethod
     def of(pictures: Pictures, folds: tuple[Fold, ...], generator: np.random.Generator) -> Resampler:
-        """The resampler of a data set under its folds."""
+        """The resampler of a data set under its folds; of images where a single group reports, which is too narrow but
+        not nothing.
+        """
         _, groups = np.unique(np.asarray(pictures.groups), return_inverse=True)
         reports = tuple(np.array(fold.report) for fold in folds)
+        if len(np.unique(groups[np.concatenate(reports)])) == 1:
+            groups = np.arange(len(pictures))
         reported = np.unique(groups[np.concatenate(reports)])
         weights = np.zeros((RESAMPLES, int(groups.max()) + 1))
         even = np.full(len(reported), 1 / len(reported))
