@@ -125,8 +125,8 @@ def compare(
 
 def pretrain(
     images: Annotated[Path, typer.Argument(help="Folder of images, or one with images/; masks are not looked at.")],
-    method: Annotated[str, typer.Option(help="'families', 'dense', 'dino' or 'simmim'.")] = "dense",
-    extractor: PieceOf = "unet",
+    method: Annotated[str, typer.Option(help="'families', 'dense', 'dino' or 'simmim'.")] = "families",
+    extractor: PieceOf = "families",
     out: Out = Path("runs/pretrained"),
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 400,
     size: Size = 128,

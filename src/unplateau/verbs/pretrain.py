@@ -17,8 +17,8 @@ from unplateau.verbs.arguments import refuse_numbers, silent
 def pretrain(
     images: str | Path,
     *,
-    method: str = Schooling.method,
-    extractor: str | Path = "unet",
+    method: str = "families",
+    extractor: str | Path = "families",
     out: str | Path = "runs/pretrained",
     steps: int = Schooling.steps,
     size: int = 128,
