@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import shutil
 import time
 from dataclasses import asdict, dataclass, replace
@@ -21,10 +22,12 @@ from benchmarks.truth.remedies import BY_CONSTRUCTION, candidate
 from unplateau import api
 from unplateau.data import open_data, read_pictures
 from unplateau.errors import DataError
+from unplateau.experiments.given import answered, its_fold, load_given
 from unplateau.files import write_bytes, write_json
+from unplateau.measures.thresholds import counts_at
 from unplateau.training.saved import FACTS
 from unplateau.training.train import train_model
-from unplateau.types import Sample
+from unplateau.types import Pictures, Sample
 
 RUNS = Path("runs/truth/cases")
 STEPS = 120
@@ -96,7 +99,7 @@ def _users_run(case: Case, data: Path, model: Path) -> None:
     setup = case.setup
     threads = torch.get_num_threads()
     pictures = read_pictures(open_data(data), positive=[1], size=setup.size, seed=0)
-    facts = train_model(
+    train_model(
         pictures,
         extractor=setup.extractor,
         decoder=setup.decoder,
@@ -110,16 +113,21 @@ def _users_run(case: Case, data: Path, model: Path) -> None:
     if setup.threshold is not None:
         content |= {"threshold": setup.threshold, "iou": None}
     if setup.metric != "iou":
-        content["iou"] = _wrong(setup.metric, facts["iou"], case)
+        content["iou"] = _wrong(setup.metric, model, pictures)
     write_json(model / FACTS, content)
 
 
-def _wrong(metric: str, iou: float, case: Case) -> float:
-    """What a wrong metric makes of an IoU, taking misses and false answers for equally many."""
-    share = float(np.mean([each.mask == 1 for each in case.val]))
-    hit = share * 2 * iou / (1 + iou)
-    wrong = 2 * (share - hit)
-    return 1 - wrong if metric == "pixel accuracy" else (iou + (1 - share - wrong / 2) / (1 - share + wrong / 2)) / 2
+def _wrong(metric: str, model: Path, pictures: Pictures) -> float:
+    """What a wrong metric makes of the model's own answers on its validation images."""
+    given = load_given(model)
+    (fold,) = its_fold(given, pictures)
+    fitted = answered(given, pictures, fold)
+    hit, predicted, true = counts_at(fitted.report, fitted.threshold).sum((0, 1)).tolist()
+    total = len(fold.report) * math.prod(pictures.size)
+    union = predicted + true - hit
+    if metric == "pixel accuracy":
+        return float((total - union + hit) / total)
+    return float((hit / union + (total - union) / (total - hit)) / 2)
 
 
 def write_case(samples: tuple[Sample, ...], folder: Path) -> None:
