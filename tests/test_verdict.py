@@ -226,6 +226,13 @@ def test_the_verdict_is_two_sentences_without_missing_numbers(kind):
     assert "nan" not in said
 
 
+@pytest.mark.parametrize(("kind", "few"), [("few groups", True), ("usual", False)])
+def test_the_verdict_says_when_too_few_groups_report(kind, few):
+    run, measured = judged(kind)
+    said = say(run, measured, remedies_of(run, measured))
+    assert ("on 4 groups, too few to be sure of anything" in said) == few
+
+
 def test_the_verdict_names_the_first_remedy_or_none():
     run, measured = judged("candidate")
     remedies = remedies_of(run, measured)

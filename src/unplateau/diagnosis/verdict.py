@@ -9,7 +9,7 @@ from unplateau.checks.check import UNMEASURED
 from unplateau.diagnosis.diagnose import Measurements
 from unplateau.diagnosis.faults import INVALID, Fault, remedy_of
 from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
-from unplateau.diagnosis.settling import candidate_gain, contested_gain, repair_gain, trial_gain, tried
+from unplateau.diagnosis.settling import FEWEST, candidate_gain, contested_gain, repair_gain, trial_gain, tried
 from unplateau.experiments.gains import TIE, over_seeds, worth_listing
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, UNTRAINED
 from unplateau.experiments.run import Run
@@ -114,9 +114,10 @@ def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
 
 
 def say(run: Run, measured: Measurements, remedies: tuple[Remedy, ...]) -> str:
-    """Two sentences: where it stands and on what, and what to do about it."""
+    """Two sentences: where it stands and on what, and what to do about it; then what could not be told."""
     baseline = run.reading(run.plan.baseline)
-    return f"The baseline stops at IoU {baseline:.2f}, {_why(measured)}. {_what(remedies)}{_untold(run, measured)}"
+    few = f" on {run.units} group{'s' if run.units > 1 else ''}, too few to be sure of anything" * (run.units < FEWEST)
+    return f"The baseline stops at IoU {baseline:.2f}{few}, {_why(measured)}. {_what(remedies)}{_untold(run, measured)}"
 
 
 def _untold(run: Run, measured: Measurements) -> str:
