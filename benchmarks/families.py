@@ -21,7 +21,7 @@ from unplateau.checks.ladder import PRIOR, LadderCheck, LadderMeasured
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis.diagnose import RECIPE
 from unplateau.experiments.fits import by_name, run_fits
-from unplateau.experiments.plan import CONTEXT, Plan, make_fits, make_plan
+from unplateau.experiments.plan import HALF_STEPS, make_fits, make_plan, shortened
 from unplateau.experiments.prior import position_scores
 from unplateau.experiments.run import Run
 from unplateau.experiments.views import contours, object_diameter
@@ -43,9 +43,6 @@ MIXTURES = (
     {"geometry": 0.4, "context": 0.6},
 )
 """Shares of the scenes, that is of the positive area."""
-
-RUNGS = ("colour", "texture", "reach 2D", "contour", "context")
-"""The rungs that the shares rest on; those between them cost as much again and hardly move a share."""
 
 CLOSE = 0.10
 """A measured share this near to the planted one is right."""
@@ -107,10 +104,9 @@ def trained(samples: list[Sample], size: Size, seed: int) -> Run:
     pictures = read_pictures(source, positive=[1], size=size.side, seed=seed)
     folds = split(pictures, folds=3, seed=seed)[:1]
     diameter = object_diameter(pictures)
-    rungs = make_plan(diameter, pictures.size, baseline="unet").rungs
-    plan = Plan(tuple(rung for rung in rungs if rung.name in RUNGS), CONTEXT, ())
+    plan = replace(shortened(make_plan(diameter, pictures.size, baseline="unet")), fractions=())
     recipe = replace(RECIPE, steps=size.steps, batch=size.batch)
-    fits = [fit for fit in make_fits(plan, pictures, folds, recipe, seed) if fit.name in RUNGS]
+    fits = [fit for fit in make_fits(plan, pictures, folds, recipe, seed) if fit.name != HALF_STEPS]
     fitted = run_fits(fits, {"image": pictures, "contour": contours(pictures)}, FITS, lambda *_: None)
     prior = tuple(position_scores(pictures, fold) for fold in folds)
     return Run(source, pictures, folds, diameter, plan, {PRIOR: prior, **by_name(fits, fitted)}, seed)

@@ -13,7 +13,7 @@ import torch
 from conftest import make_pictures
 from made_run import DIAMETER, SIZE, changed, curve, epoch, fitted, made_pictures, made_run, table
 from unplateau.checks.data_scale import DataScaleCheck
-from unplateau.checks.ladder import EITHER, FAMILIES, PRIOR, LadderCheck, family_draws
+from unplateau.checks.ladder import EITHER, FAMILIES, PRIOR, LadderCheck, coalitions, family_draws
 from unplateau.checks.operating_point import variance_explained
 from unplateau.checks.scaling import fit_law, predict
 from unplateau.data.splits import split
@@ -258,7 +258,7 @@ def test_two_families_of_use_only_together_are_both_needed():
 @pytest.mark.parametrize("kind", ["usual", "candidate"])
 def test_what_the_families_add_sums_to_the_best_rung_minus_position_exactly(kind):
     made = made_run(**RUNS[kind])
-    gains = family_draws(made)
+    gains = family_draws(made, coalitions(made))
     names = [PRIOR, *(rung.name for rung in made.plan.rungs if rung.kind != "control"), CONTOUR]
     best = max(names, key=lambda name: made.reading(name).mean)
     total = sum(mean for mean, _ in gains.values())

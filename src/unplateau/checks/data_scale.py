@@ -8,6 +8,7 @@ from typing import final
 
 import numpy as np
 
+from unplateau.checks.capacity import CapacityMeasured
 from unplateau.checks.check import AbstractCheck, unmeasured
 from unplateau.checks.scaling import Law, fit_law, foretell, likely_exponent
 from unplateau.data.splits import nested
@@ -110,8 +111,11 @@ class DataScaleCheck(AbstractCheck[DataMeasured | None]):
         return Finding("data scale", verdict, claim, double, {"predicted": measured.predicted, "gains": measured.gains})
 
 
-def by_gap(gap: float) -> Interval:
-    """What twice the data would add where a model scores `gap` more on what it has seen: a share of it."""
+def by_gap(capacity: CapacityMeasured | None) -> Interval | None:
+    """What twice the data would add to a model that scores more on what it has seen: a share of that gap, else None."""
+    if capacity is None or capacity.seen <= capacity.report:
+        return None
+    gap = capacity.seen - capacity.report
     return Interval(CLOSED.mean * gap, CLOSED.low * gap, CLOSED.high * gap)
 
 

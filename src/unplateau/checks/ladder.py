@@ -84,7 +84,8 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         # to beat: that choice looks at the report images, but it can only make the candidate's gain smaller.
         chosen = _best(run, [rung.name for rung in scratch])
         from_scratch = max(chosen, run.sums(run.plan.baseline), key=run.resampler.mean)
-        gains, areas = family_draws(run), family_draws(run, net_area)
+        reached = coalitions(run)
+        gains, areas = family_draws(run, reached), family_draws(run, reached, net_area)
         reach = run.plan.rung(run.plan.baseline).reach
         narrower = [PRIOR, *(rung.name for rung in scratch if rung.reach < reach)]
         compare = run.resampler
@@ -128,21 +129,15 @@ def climbed(run: Run) -> bool:
     return PRIOR in run.outcomes and all(rung.name in run.outcomes for rung in run.plan.rungs)
 
 
-def family_draws(run: Run, score: Score = iou) -> dict[str, tuple[float, NDArray[np.float64]]]:
-    """The score that is lost without each family, as (measured, draws), and what either texture or shape could give.
-
-    The four sum to the best rung minus position alone. `EITHER` is negative where texture and shape are of use only
-    together, so that each alone costs all of it. What both of them can do and a pixel's colour cannot goes with what is
-    lost without each, in the same proportion: that contours show some of a texture must not make the texture less
-    beside what only the whole image tells.
-    """
+def coalitions(run: Run) -> dict[str, Sums]:
+    """Counts of the best rung with position alone, each pixel alone, texture, shape, both of these, and everything."""
     plans = run.plan.rungs
     texture = [PRIOR, *(rung.name for rung in plans if rung.family == "textural")]
     near = [rung.name for rung in plans if rung.kind == "rung" and rung.reach <= OBJECT * max(run.diameter, 2)]
     # A model that is given was trained by another recipe, and what more training gives is no family.
     apart = ("control", "baseline") if run.plan.trials else ("control",)
     whole = [rung.name for rung in plans if rung.kind not in apart]
-    coalitions = {
+    members = {
         "none": [PRIOR],
         "pixel": [PRIOR, *(rung.name for rung in plans if rung.reach <= 1)],
         "texture": texture,
@@ -150,7 +145,18 @@ def family_draws(run: Run, score: Score = iou) -> dict[str, tuple[float, NDArray
         "both": [*texture, *near, CONTOUR],
         "all": [*texture, *near, CONTOUR, *whole],
     }
-    value = {name: _draws(run, _best(run, list(dict.fromkeys(members))), score) for name, members in coalitions.items()}
+    return {name: _best(run, list(dict.fromkeys(names))) for name, names in members.items()}
+
+
+def family_draws(run: Run, best: dict[str, Sums], score: Score = iou) -> dict[str, tuple[float, NDArray[np.float64]]]:
+    """The score that is lost without each family, as (measured, draws), and what either texture or shape could give.
+
+    `best` are the `coalitions`. The four sum to the best rung minus position alone. `EITHER` is negative where texture
+    and shape are of use only together, so that each alone costs all of it. What both of them can do and a pixel's
+    colour cannot goes with what is lost without each, in the same proportion: that contours show some of a texture must
+    not make the texture less beside what only the whole image tells.
+    """
+    value = {name: _draws(run, sums, score) for name, sums in best.items()}
     alike = np.minimum(value["texture"], value["shape"]) - value["pixel"]
     textural, geometric = _with_alike(value["both"] - value["shape"], value["both"] - value["texture"], alike)
     semantic = value["all"] - value["both"]

@@ -62,9 +62,7 @@ class ResolutionCheck(AbstractCheck[ResolutionMeasured]):
         height, width = run.answered or run.pictures.size
         *coarse, finer = _ceilings(run, [*(((height, width), stride) for stride in STRIDES), _twice((height, width))])
         by_stride = dict(zip(STRIDES, coarse, strict=True))
-        here = by_stride[1]
-        gain = _tried(run, here, finer) or _promised(run, here, finer)
-        return ResolutionMeasured(by_stride, finer, gain, run.answered)
+        return ResolutionMeasured(by_stride, finer, _gain(run, by_stride[1], finer), run.answered)
 
     def judge(self, measured: ResolutionMeasured) -> Finding:
         """Concern when the working grid alone costs more than a few points."""
@@ -83,8 +81,12 @@ def grid_costs(run: Run) -> bool:
     """Whether there is a finer grid to be had, and its ceiling alone promises a gain that is worth four trainings."""
     if min(run.pictures.native) <= min(run.pictures.size):
         return False
-    here, finer = _ceilings(run, [(run.pictures.size, 1), _twice(run.pictures.size)])
-    return _promised(run, here, finer).mean >= COSTLY
+    return finer_gain(run).mean >= COSTLY
+
+
+def finer_gain(run: Run) -> Interval:
+    """What twice the working grid adds: measured where it was trained, else what the ceilings alone promise."""
+    return _gain(run, *_ceilings(run, [(run.pictures.size, 1), _twice(run.pictures.size)]))
 
 
 def _twice(grid: Size) -> tuple[Size, int]:
@@ -104,6 +106,10 @@ def _ceilings(run: Run, asked: list[tuple[Size, int]]) -> list[Interval]:
         bootstrap(counts[:, place], mean_iou, np.random.default_rng(run.seed), resamples=200)
         for place in range(len(asked))
     ]
+
+
+def _gain(run: Run, here: Interval, finer: Interval) -> Interval:
+    return _tried(run, here, finer) or _promised(run, here, finer)
 
 
 def _promised(run: Run, here: Interval, finer: Interval) -> Interval:

@@ -35,7 +35,7 @@ from unplateau.experiments.given import Given, answered, its_fold
 from unplateau.experiments.plan import make_fits, make_given_fits, make_plan, own_names, shortened, with_given
 from unplateau.experiments.prior import position_scores
 from unplateau.experiments.run import Run
-from unplateau.experiments.trials import on_twice_the_grid, rehearsed
+from unplateau.experiments.trials import on_twice_the_grid
 from unplateau.experiments.views import contours, object_diameter
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.progress import Told
@@ -142,7 +142,7 @@ def train_given(source: AbstractSource, pictures: Pictures, order: Order, given:
     reported = given.saved.reported
     run = Run(source, pictures, parts, diameter, plan, outcomes, order.seed, reported, recipe=given.recipe)
     if grid_costs(run):
-        finer = on_twice_the_grid(given.made.extractor, decoder, rehearsed(given.recipe))
+        finer = on_twice_the_grid(given.made.extractor, decoder, plan.rehearsal or given.recipe)
         run = replace(run, plan=replace(plan, trials=(*plan.trials, finer)), _sums={})
     fits = make_given_fits(run.plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
     again = make_fits(plan, pictures, parts, given.recipe, given.made.seed)

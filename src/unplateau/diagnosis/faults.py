@@ -117,11 +117,11 @@ def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: To
             outcomes[tried(fault)] = tuple(run_fits(other, {"image": run.pictures}, cache, told))
         if fault.repaired is None:
             continue
-        outcomes[as_it_is(fault)] = tuple(_rescored(run, fault.repaired, number) for number in range(len(run.folds)))
         again = [replace(fit, name=tried(fault), view=tried(fault), maps=()) for fit in fits]
         imposed = run.outcomes[run.plan.baseline][0].imposed
         done = run_fits(again, {tried(fault): fault.repaired}, cache, told)
         outcomes[tried(fault)] = tuple(replace(each, fixed=imposed) for each in done)
+        outcomes[as_it_is(fault)] = tuple(_rescored(run, fault.repaired, number) for number in range(len(run.folds)))
     return replace(run, outcomes=outcomes, _sums={})
 
 
@@ -130,9 +130,9 @@ def remedy_of(run: Run, fault: Fault) -> Remedy:
     if not fault.trained:
         gain = fault.gain or Interval(math.nan, math.nan, math.nan)
         return Remedy(fault.remedy, gain, fault.cost, (fault.claim,))
-    compare = run.resampler
     above = run.sums(tried(fault))
     below = run.sums(run.plan.baseline if fault.partly or fault.instead else as_it_is(fault))
+    compare = run.resampler
     where = ("on the repaired masks", " on them") if fault.repaired is not None else ("with that put right", "")
     evidence = (
         fault.claim,

@@ -26,15 +26,13 @@ def by_heart(measured: Measurements) -> Interval | None:
 
     None where there are enough images for a learning curve, or no gap.
     """
-    capacity, data = measured.capacity, measured.data
-    if capacity is None or capacity.seen <= capacity.report:
-        return None
+    data = measured.data
     few = unrelated(measured.faults.findings) < FEW
     if data is not None and len(data.points) > 1:
         rising = data.points[-1].iou.mean - data.points[-2].iou.mean >= RISES
         # Where images repeat each other a share of them holds what all hold: that curve is flat whatever is to gain.
         few |= data.groups < FEW and rising
-    return by_gap(capacity.seen - capacity.report) if few else None
+    return by_gap(measured.capacity) if few else None
 
 
 def rough_contours(run: Run, measured: Measurements, others: float) -> Remedy | None:

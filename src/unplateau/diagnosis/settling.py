@@ -7,7 +7,7 @@ from unplateau.checks.curve import twice_gain
 from unplateau.checks.data_scale import FEW, DataScaleCheck, by_gap, unrelated
 from unplateau.checks.ladder import PRIOR, climbed
 from unplateau.checks.operating_point import OperatingPointCheck
-from unplateau.checks.resolution import ResolutionCheck
+from unplateau.checks.resolution import finer_gain
 from unplateau.diagnosis.faults import INVALID, Fault, Faults, remedy_of
 from unplateau.experiments.gains import TIE, over_seeds
 from unplateau.experiments.plan import CANDIDATE, CONTEXT
@@ -20,7 +20,6 @@ FREE = 0.05
 
 LARGE = 0.1
 """Gain from which a remedy that costs labels, data or a training comes first though others have not been tried."""
-
 
 FEWEST = 5
 """Groups that must report before any gain is called sure: two videos may agree by chance on what a third denies."""
@@ -55,11 +54,11 @@ def _measured_gains(run: Run) -> list[Interval]:
     if run.trial(LONGER):
         gains.append(over_seeds(twice_gain(run), run))
     if run.trial(FINER) and not run.plan.rehearsal:
-        gains.append(over_seeds(ResolutionCheck().measure(run).gain, run))
+        gains.append(over_seeds(finer_gain(run), run))
     if not run.plan.trials:
         return gains
-    if CANDIDATE in run.outcomes:
-        gains.append(candidate_gain(run))
+    if candidate := candidate_gain(run):
+        gains.append(candidate)
     data = DataScaleCheck().measure(run)
     return [*gains, over_seeds(data.gains["2x"], run)] if data else gains
 
@@ -69,9 +68,10 @@ def _inferred_gains(run: Run, faults: Faults) -> list[Interval]:
 
     Where the task is in question the ladder is what was asked for.
     """
-    capacity = CapacityCheck().measure(run) if run.plan.trials else None
-    few = capacity is not None and unrelated(faults.findings) < FEW
-    return [over_seeds(by_gap(capacity.seen - capacity.report), run)] if capacity and few else []
+    if not run.plan.trials or unrelated(faults.findings) >= FEW:
+        return []
+    gain = by_gap(CapacityCheck().measure(run))
+    return [over_seeds(gain, run)] if gain else []
 
 
 def repair_gain(run: Run, fault: Fault) -> Interval:
@@ -107,8 +107,10 @@ def contested_gain(run: Run, trial: Trial) -> Interval | None:
     return Interval((found.mean + told.mean) / 2, found.low, told.high) if told.low > found.high else None
 
 
-def candidate_gain(run: Run) -> Interval:
-    """What the candidate adds to the model in question, as wide as seeds make it."""
+def candidate_gain(run: Run) -> Interval | None:
+    """What the candidate adds to the model in question, as wide as seeds make it; None where either is absent."""
+    if not run.plan.trials or CANDIDATE not in run.outcomes:
+        return None
     return over_seeds(run.resampler.difference(run.sums(CANDIDATE), run.sums(run.plan.baseline)), run)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from unplateau.checks.capacity import FITS, CapacityCheck
 from unplateau.experiments.fits import Fit
-from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED, Plan, less_name, own_names
+from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED, Plan, less_name
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, LONGER, REHEARSAL
 
@@ -34,9 +34,11 @@ def later_stages(run: Run, fits: list[Fit]) -> list[list[Fit]]:
     A model that knows by heart what it has seen is short of data first, and one that does not of something else.
     """
     plan, done = run.plan, {fit.name for fit in first_stage(run.plan, fits)}
-    own, candidate = _own_order(run), [CANDIDATE, UNTRAINED]
-    groups = [own[start : start + AT_A_TIME] for start in range(0, len(own), AT_A_TIME)] if plan.trials else [own]
-    named = [*groups, candidate] if plan.trials else groups
+    own = _own_order(run)
+    named = [own]
+    if plan.trials:
+        pairs = [own[start : start + AT_A_TIME] for start in range(0, len(own), AT_A_TIME)]
+        named = [*pairs, [CANDIDATE, UNTRAINED]]
     rest = {fit.name for fit in fits} - done - {name for group in named for name in group}
     stages = [[fit for fit in fits if fit.name in group] for group in [*named, rest]]
     return [stage for stage in stages if stage]
@@ -48,8 +50,7 @@ def _own_order(run: Run) -> list[str]:
     tried = [planned[remedy] for remedy in TRIALS if remedy in planned]
     control = [REHEARSAL] if plan.rehearsal else []
     shares = [less_name(fraction) for fraction in plan.fractions]
-    ordered = [*shares, *control, *tried, HALF_STEPS] if _by_heart(run) else [*control, *tried, *shares, HALF_STEPS]
-    return [name for name in ordered if name in own_names(plan)]
+    return [*shares, *control, *tried, HALF_STEPS] if _by_heart(run) else [*control, *tried, *shares, HALF_STEPS]
 
 
 def _by_heart(run: Run) -> bool:

@@ -116,7 +116,8 @@ def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
 def say(run: Run, measured: Measurements, remedies: tuple[Remedy, ...]) -> str:
     """Two sentences: where it stands and on what, and what to do about it; then what could not be told."""
     baseline = run.reading(run.plan.baseline)
-    few = f" on {run.units} group{'s' if run.units > 1 else ''}, too few to be sure of anything" * (run.units < FEWEST)
+    groups = f"{run.units} group{'s' if run.units > 1 else ''}"
+    few = f" on {groups}, too few to be sure of anything" if run.units < FEWEST else ""
     return f"The baseline stops at IoU {baseline:.2f}{few}, {_why(measured)}. {_what(remedies)}{_untold(run, measured)}"
 
 
@@ -138,9 +139,9 @@ def scale_table(run: Run, measured: Measurements) -> tuple[ScaleAnswer, ...]:
 
 
 def _richer_pretraining(run: Run, measured: Measurements) -> Remedy | None:
-    if run.plan.trials and CANDIDATE in run.outcomes:
+    gain = candidate_gain(run)
+    if gain is not None:
         # Who asks about a model of his own wants to know what it would gain.
-        gain = candidate_gain(run)
         beside = f"The model in question scores {run.reading(run.plan.baseline):.3f}."
     elif measured.ladder is not None and measured.ladder.pretraining is not None:
         gain = over_seeds(measured.ladder.pretraining, run)
@@ -308,8 +309,8 @@ def worth_it(gain: Interval) -> str:
 
 
 def _pretraining(run: Run, measured: Measurements) -> ScaleAnswer:
-    if run.plan.trials and CANDIDATE in run.outcomes:
-        own = candidate_gain(run)
+    own = candidate_gain(run)
+    if own is not None:
         said = f"The candidate is {own:+.3f} against the model in question."
         return ScaleAnswer("pretraining", worth_it(own), said, own)
     if measured.ladder is None:

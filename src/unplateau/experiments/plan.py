@@ -29,9 +29,6 @@ CONTOUR = "contour"
 REACHES = {"D/4": 0.25, "D/2": 0.5, "D": 1.0, "2D": 2.0, "4D": 4.0}
 """Rungs of ordered structure, by reach relative to the diameter of an object."""
 
-REACHED = tuple(f"reach {label}" for label in REACHES)
-"""What those rungs are called."""
-
 OBJECT = 2.0
 """Up to this many diameters a rung counts as geometry: from any pixel of an object the whole of it is in view."""
 
@@ -114,9 +111,9 @@ def shortened(plan: Plan) -> Plan:
     """The plan with those rungs alone that the shares of the families rest on: of the reaches that count as geometry
     the widest. Those between cost as much again and hardly move a share.
     """
-    shapes = [rung.name for rung in plan.rungs if rung.kind == "rung" and rung.family == "geometric"]
-    between = {rung.name for rung in plan.rungs if rung.name in REACHED} - set(shapes[-1:])
-    return replace(plan, rungs=tuple(rung for rung in plan.rungs if rung.name not in between))
+    ordered = [rung for rung in plan.rungs if rung.kind == "rung" and rung.extractor.startswith("reach-")]
+    widest = [rung for rung in ordered if rung.family == "geometric"][-1:]
+    return replace(plan, rungs=tuple(rung for rung in plan.rungs if rung not in ordered or rung in widest))
 
 
 def own_names(plan: Plan) -> tuple[str, ...]:
