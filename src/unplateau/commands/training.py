@@ -34,6 +34,9 @@ def train(
     decoder: Annotated[
         str, typer.Option(help="For masks 'linear', 'conv', 'unet', 'fpn', 'queries(NAME, NAME)'.")
     ] = "",
+    teacher: Annotated[
+        Path | None, typer.Option(help="Folder of a trained model, whose answers are imitated beside the masks.")
+    ] = None,
     out: Out = Path("runs/model"),
     frozen: Annotated[bool, typer.Option(help="Train the decoder only.")] = False,
     size: Size = 128,
@@ -67,6 +70,7 @@ def train(
         positive=ids,
         extractor=extractor,
         decoder=decoder or None,
+        teacher=teacher,
         out=out,
         frozen=frozen,
         size=size,

@@ -240,6 +240,8 @@ def moved(maps: Tensor, own: int, stride: int, grid: Size) -> Tensor:
         return maps
     if stride % own == 0:
         return F.avg_pool2d(maps, stride // own)
+    if own % stride == 0:  # the same places as below, and several times as fast
+        return F.interpolate(maps, scale_factor=own // stride, mode="bilinear")[..., : grid[0], : grid[1]]
     rows, columns = (
         ((torch.arange(cells, device=maps.device) + 0.5) * (2 * stride / (own * there)) - 1).to(maps.dtype)
         for cells, there in zip(grid, maps.shape[-2:], strict=True)

@@ -16,6 +16,7 @@ from unplateau.errors import UnplateauError
 from unplateau.model import SegmentationModel
 from unplateau.training.averaging import averaged
 from unplateau.training.batches import Batch, crops, step_generator
+from unplateau.training.coach import Coach
 from unplateau.training.gathered import part, whole
 from unplateau.training.objectives import objective, shrink_masks
 from unplateau.training.optimisers import adamw, one_cycle
@@ -33,11 +34,20 @@ class FineTuning(L.LightningModule):
     Lightning's checkpoints hold the records and the best weights, so that a resumed run ends as an unbroken one.
     """
 
-    def __init__(self, model: SegmentationModel, pictures: Pictures, fold: Fold, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self,
+        model: SegmentationModel,
+        pictures: Pictures,
+        fold: Fold,
+        recipe: Recipe,
+        seed: int,
+        coach: Coach | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
         self.seed_number = seed
+        self.coach = coach
         weights = class_weights(pictures, fold.fit, recipe.class_weights)
         self.objective = objective(pictures.task, weights, recipe)
         self.loss = self.objective.module
@@ -55,10 +65,12 @@ class FineTuning(L.LightningModule):
         number = batch[2]
         if self.recipe.frozen_steps:
             self._hold(number // self.recipe.accumulate < self.recipe.frozen_steps)
-        images, truth = self._shown(batch)
+        images, truth, said = self._shown(batch)
         own = part(len(images), self.global_rank, self.trainer.world_size)
-        answer = self.model(images[own].contiguous(memory_format=torch.channels_last))
-        loss = self.objective.loss(self.model.decoder, whole(answer), truth)
+        answer = whole(self.model(images[own].contiguous(memory_format=torch.channels_last)))
+        loss = self.objective.loss(self.model.decoder, answer, truth)
+        if self.coach is not None and said is not None:
+            loss = loss + self.coach.loss(answer.logits, said)
         self._train_losses.append(loss.detach())
         self._last_batch = number
         if loss.device.type == "cpu":  # elsewhere looking at each would make the device wait
@@ -68,14 +80,27 @@ class FineTuning(L.LightningModule):
         # Several processes have the loss of the whole batch each, and the mean of their gradients is taken.
         return loss * self.trainer.world_size if self.trainer.world_size > 1 else loss
 
-    def _shown(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images float (B, 3, h, w) and what is true of them, masks (B, h, w) or else, as the model gets them."""
-        images_u8, truth, number, wanted = batch
-        images, recipe = images_u8.float().div(255), self.recipe
-        if number // recipe.accumulate < recipe.half_size * recipe.steps:
-            before, images = _size(images), shrink(images)
-            truth = self.objective.halved(truth, before, _size(images))
-        generator, crop = step_generator(self.seed_number, number), self._crop(_size(images))
+    def _shown(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Images float (B, 3, h, w), what is true of them, masks (B, h, w) or else, and what the coach says of them."""
+        images, truth = batch[0].float().div(255), batch[1]
+        if self.coach is None:
+            return *self._changed(*self._halved(images, truth, batch[2]), batch), None
+        # It was chosen at full size and is asked there. To change images at half size is only cheaper.
+        images, truth = self._changed(images, truth, batch)
+        smaller, truth = self._halved(images, truth, batch[2])
+        return smaller, truth, self.coach.says(images, _size(smaller))
+
+    def _halved(self, images: Tensor, truth: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """At half the side in the first part of training, else as they are."""
+        if number // self.recipe.accumulate >= self.recipe.half_size * self.recipe.steps:
+            return images, truth
+        smaller = shrink(images)
+        return smaller, self.objective.halved(truth, _size(images), _size(smaller))
+
+    def _changed(self, images: Tensor, truth: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """After the random changes of the batch."""
+        *_, number, wanted = batch
+        recipe, generator, crop = self.recipe, step_generator(self.seed_number, number), self._crop(_size(images))
         if recipe.positive_rate and crop:
             return crops(images, truth, wanted, recipe.augmentation, generator, crop)
         return self.objective.changed(images, truth, recipe.augmentation, generator, crop)

@@ -25,6 +25,7 @@ from unplateau.errors import UnplateauError
 from unplateau.files import unwritten, write_bytes
 from unplateau.model import SegmentationModel
 from unplateau.training.batches import BatchStream, batches
+from unplateau.training.coach import Coach
 from unplateau.training.devices import accelerator, native_bf16, out_of_memory
 from unplateau.training.finetune import FineTuning
 from unplateau.training.recipe import Recipe
@@ -55,13 +56,14 @@ def finetune(
     folder: Path | None = None,
     progress: bool = False,
     processes: int = 1,
+    coach: Coach | None = None,
 ) -> Trained:
     """Fine-tune `model` on `fold.fit`, choose its best moment on `fold.inner`.
 
     With a `folder`, the state is saved there at each evaluation and a call with the same arguments goes on from it.
     Where a batch does not fit in memory, it begins again with half as many images, twice as often before each step, and
     warns. `processes` is how many do this together, each its part of every batch, told apart by LOCAL_RANK in the
-    environment: `training.ranks` starts them.
+    environment: `training.ranks` starts them. What a `coach` says of the images stands beside their masks.
 
     Raises:
         UnplateauError: the loss is no longer finite, two images at a time do not fit in memory, or what is in `folder`
@@ -71,7 +73,7 @@ def finetune(
     start = {name: value.detach().clone() for name, value in model.state_dict().items()}
     while True:
         try:
-            return _finetuned(model, pictures, fold, recipe, Run(seed, folder, progress, processes))
+            return _finetuned(model, pictures, fold, recipe, Run(seed, folder, progress, processes, coach))
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -90,10 +92,11 @@ class Run:
     folder: Path | None
     progress: bool
     processes: int
+    coach: Coach | None
 
 
 def _finetuned(model: SegmentationModel, pictures: Pictures, fold: Fold, recipe: Recipe, run: Run) -> Trained:
-    module = FineTuning(model.to(memory_format=torch.channels_last), pictures, fold, recipe, run.seed)
+    module = FineTuning(model.to(memory_format=torch.channels_last), pictures, fold, recipe, run.seed, run.coach)
     stream = BatchStream(pictures, fold.fit, recipe.batch, recipe.batches, run.seed, recipe.positive_rate)
     resume = _saved(run.folder)
     stream.first = _steps_done(resume) * recipe.accumulate

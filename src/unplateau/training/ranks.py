@@ -17,6 +17,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from unplateau.errors import UnplateauError
 from unplateau.model import SegmentationModel
+from unplateau.training.coach import Coach
 from unplateau.training.devices import hearing, keep_memory
 from unplateau.training.gathered import gather_statistics
 from unplateau.training.loop import Trained, finetune
@@ -44,6 +45,7 @@ class Task:
     seed: int
     folder: Path | None
     progress: bool
+    coach: Coach | None = None
 
 
 def finetune_in_ranks(task: Task, processes: int) -> Trained:
@@ -89,6 +91,7 @@ def _alone(task: Task, processes: int) -> Trained:
         folder=task.folder,
         progress=task.progress,
         processes=processes,
+        coach=task.coach,
     )
 
 

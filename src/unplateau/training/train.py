@@ -18,9 +18,10 @@ from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
 from unplateau.model import SegmentationModel
 from unplateau.training.assess import assess
+from unplateau.training.coach import open_coach
 from unplateau.training.ranks import Task, finetune_in_ranks
 from unplateau.training.recipe import Recipe
-from unplateau.training.saved import Made, SavedModel, save_model
+from unplateau.training.saved import WEIGHTS, Made, SavedModel, save_model
 from unplateau.types import Epoch, Fold, Pictures
 
 LOG = "log.csv"
@@ -37,32 +38,34 @@ def train_model(
     recipe: Recipe,
     seed: int,
     folder: Path,
+    teacher: Path | None = None,
     devices: int = 1,
     progress: bool = False,
 ) -> dict[str, float]:
     """Train on one fold, save model and log, and say what it scores on the images that chose nothing.
 
     A call with the same arguments on the same folder goes on where the last one stopped. `devices` processes share
-    every batch.
+    every batch. `teacher` is the folder of a trained model whose answers are imitated beside the masks.
 
     Raises:
         DataError: too few images of the positive class.
-        PieceError: the pieces do not fit each other, or a checkpoint does not fit.
+        PieceError: the pieces do not fit each other, a checkpoint does not fit, or a teacher of another task.
         OutputError: `folder` cannot be written.
     """
     fold = split(pictures, seed=seed)[0]
     refuse_no_inner([fold])
     task = pictures.task
+    coach = None if teacher is None else open_coach(teacher, task)
     model = build_pieces(extractor, decoder, task.outputs, frozen=frozen, seed=seed, kind=task.kind)
     # Another question than before must not go on from the state of the last one.
-    state = folder / STATE / _mark(pictures, fold, recipe, f"{extractor} {decoder} {frozen} {seed}")
-    trained = finetune_in_ranks(Task(model, pictures, fold, recipe, seed, state, progress), devices)
+    state = folder / STATE / _mark(pictures, fold, recipe, f"{extractor} {decoder} {frozen} {seed}{_taught(teacher)}")
+    trained = finetune_in_ranks(Task(model, pictures, fold, recipe, seed, state, progress, coach), devices)
     facts = assess(trained.model, pictures, fold)
     save_log(trained.epochs, folder / LOG)
     made = Made(extractor, frozen, recipe, seed)
     threshold = facts.get("threshold", float("nan"))
     saved = SavedModel(trained.model, task, decoder, pictures.size, threshold, made, native=pictures.native)
-    save_model(saved, folder, facts)
+    save_model(saved, folder, facts if teacher is None else {**facts, "teacher": str(teacher)})
     return facts
 
 
@@ -83,6 +86,11 @@ def _mark(pictures: Pictures, fold: Fold, recipe: Recipe, pieces: str) -> str:
     for part in (pictures.images, pictures.truth):
         digest.update(part.contiguous().numpy().data)
     return digest.hexdigest()[:12]
+
+
+def _taught(teacher: Path | None) -> str:
+    """What tells one teacher from another; nothing where there is none."""
+    return "" if teacher is None else f" {hashlib.sha256((teacher / WEIGHTS).read_bytes()).hexdigest()}"
 
 
 def save_log(epochs: Sequence[Epoch], path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.fused import moved
 from unplateau.pretraining.base import look
-from unplateau.types import Characteristics, Level
+from unplateau.types import Characteristics, Level, Size
 
 WIDTH = 128
 """Channels between the student's features and a teacher's: a translation, not a second student."""
@@ -35,26 +35,35 @@ class Translation(nn.Module):
     def __init__(self, reads: tuple[Level, ...], level: Level) -> None:
         super().__init__()
         self.stride = level.stride
-        channels = sum(each.channels * (4 if _finer(each.stride, level.stride) else 1) for each in reads)
-        self.layers = nn.Sequential(nn.Conv2d(channels, WIDTH, 1), nn.GELU(), nn.Conv2d(WIDTH, level.channels, 1))
+        self.enter = nn.ModuleList(
+            nn.Conv2d(each.channels * (4 if _finer(each.stride, level.stride) else 1), WIDTH, 1) for each in reads
+        )
+        self.leave = nn.Sequential(nn.GELU(), nn.Conv2d(WIDTH, level.channels, 1))
 
     def forward(self, characteristics: Characteristics, rows: int, columns: int) -> Tensor:
         """Characteristics to maps (B, C, rows, columns)."""
-        pairs = zip(characteristics.levels, characteristics.strides, strict=True)
-        seen = [_seen(maps.float(), own, self.stride, rows, columns) for maps, own in pairs]
-        translated: Tensor = self.layers(torch.cat(seen, dim=1))
+        parts = zip(self.enter, characteristics.levels, characteristics.strides, strict=True)
+        grid = (rows, columns)
+        entered = [self._entered(enter, maps.float(), own, grid) for enter, maps, own in parts]
+        translated: Tensor = self.leave(sum(entered[1:], start=entered[0]))
         return translated
+
+    def _entered(self, enter: nn.Module, maps: Tensor, own: int, grid: Size) -> Tensor:
+        """One level of the student mixed to `WIDTH` channels, on the teacher's grid.
+
+        Mixing comes before the move to a finer grid, which is linear too: a coarse level of many channels would cost
+        more on a fine grid than the student itself.
+        """
+        if _finer(own, self.stride):
+            rows, columns = 2 * grid[0], 2 * grid[1]
+            quarters = moved(maps, own, self.stride // 2, (rows, columns))[..., :rows, :columns]
+            entered: Tensor = enter(F.pixel_unshuffle(quarters, 2))
+            return entered
+        return moved(enter(maps), own, self.stride, grid)[..., : grid[0], : grid[1]]
 
 
 def _finer(own: int, stride: int) -> bool:
     return 2 * own <= stride and stride % 2 == 0
-
-
-def _seen(maps: Tensor, own: int, stride: int, rows: int, columns: int) -> Tensor:
-    if _finer(own, stride):
-        quarters = moved(maps, own, stride // 2, (2 * rows, 2 * columns))[..., : 2 * rows, : 2 * columns]
-        return F.pixel_unshuffle(quarters, 2)
-    return moved(maps, own, stride, (rows, columns))[..., :rows, :columns]
 
 
 @final

@@ -32,6 +32,7 @@ def train(
     positive: Sequence[int] | None = None,
     extractor: str | Path = "unet",
     decoder: str | None = None,
+    teacher: str | Path | None = None,
     out: str | Path = "runs/model",
     frozen: bool = False,
     size: int = 128,
@@ -57,6 +58,8 @@ def train(
             of these.
         decoder: "linear", "conv", "unet" or "fpn" for masks, or "queries(person, background)", words that a
             language-aligned extractor knows; "label", "boxes"; None = the first for the task.
+        teacher: a folder that `train` wrote for the same task: what that model answers is imitated beside the masks, so
+            that a smaller extractor, such as one that `distil` wrote, keeps more of what the larger one knows.
         out: where model, log and state go.
         frozen: train the decoder only.
         recipe: a file of TOML or JSON whose keys are the fields of `Recipe`, or such fields as words:
@@ -96,6 +99,7 @@ def train(
         recipe=ordered(recipe, said, suited(pictures)),
         seed=seed,
         folder=folder,
+        teacher=None if teacher is None else Path(teacher),
         devices=devices,
         progress=progress,
     )
