@@ -54,7 +54,7 @@ def teacher(planted) -> SegmentationModel:
 
 
 def test_what_no_mask_says_is_learnt_from_the_teacher(planted, teacher):
-    """No pixel to train on counts: the student still comes to say what its teacher says, of images that it never saw."""
+    """No pixel to train on counts: the student still comes to say what its teacher says, of unseen images."""
     fold, masks = split(planted, seed=0)[0], planted.masks.clone()
     masks[list(fold.fit)] = IGNORE
     student = model_of(planted, 1)

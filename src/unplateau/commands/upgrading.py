@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from unplateau.commands.options import Data, Out, PieceOf, Seed, Size, show
+from unplateau.commands.options import Data, Out, Seed, Size, show
 from unplateau.progress import Bar
 
 
@@ -50,7 +50,10 @@ def distil(
     teachers: Annotated[
         list[str], typer.Option(help="Files of weights, 'pretrained:NAME', or folders that train wrote.")
     ],
-    student: PieceOf = "unet",
+    student: Annotated[
+        str,
+        typer.Option(help="A file to go on from, best the smallest teacher's weights, or a network with random ones."),
+    ] = "unet",
     out: Out = Path("runs/distilled"),
     diagnosis: Annotated[
         Path | None, typer.Option("--from", help="diagnosis.json: what the task demands, to weigh the teachers by.")
@@ -62,7 +65,11 @@ def distil(
     size: Size = 128,
     seed: Seed = 0,
 ) -> None:
-    """Let several extractors teach a smaller one; go on where an interrupted run stopped."""
+    """Let several extractors teach a smaller one; go on where an interrupted run stopped.
+
+    A trained model is the best teacher, and is to stay one: fine-tune what this writes by "train DATA --extractor
+    OUT/extractor.safetensors --teacher FOLDER", FOLDER being that model's.
+    """
     from unplateau import api
 
     with Bar(Console(stderr=True)) as told:

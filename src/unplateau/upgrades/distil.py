@@ -17,7 +17,7 @@ from torch.optim import AdamW
 from unplateau.data.unlabelled import Unlabelled
 from unplateau.errors import UnplateauError
 from unplateau.extractors.base import AbstractExtractor
-from unplateau.extractors.catalogue import build_extractor
+from unplateau.extractors.catalogue import brings_weights, build_extractor
 from unplateau.files import write_json
 from unplateau.model import pad_to
 from unplateau.pretraining.loop import EXTRACTOR, SERIES, STATE, Schooling, Told, calibrated, parts
@@ -33,8 +33,9 @@ from unplateau.upgrades.teachers import Teacher, standards
 # arXiv 2106.05237). No smaller than half of the image: what needs the whole scene must be there to be imitated.
 LOOK = Look(scale=(0.5, 1.0), contrast=0.2, brightness=0.1, colour=0.04, grey=0.0)
 
-RATE = 4e-3
-"""Learning rate: higher than without teachers, whose targets do not move."""
+RATE, GENTLE = 4e-3, 5e-4
+"""Learning rate: higher than without teachers, whose targets do not move; and of a student that brings weights, which
+at that rate would lose what it brings."""
 
 MEASURED = 64
 """Images on which a teacher's standards are measured."""
@@ -238,6 +239,11 @@ class _Run:
             f"The loss of distillation must stay finite; it was not at step {self.progress.step + 1}, on "
             f"{', '.join(names)}. Look for broken images among these, or take another student."
         )
+
+
+def rate_of(student: str) -> float:
+    """The learning rate of a student by that name."""
+    return GENTLE if brings_weights(student) else RATE
 
 
 def score(lesson: Lesson, weights: tuple[float, ...]) -> float:

@@ -15,7 +15,7 @@ from unplateau.files import plain, writable_folder
 from unplateau.pretraining.loop import EXTRACTOR, Schooling
 from unplateau.progress import Told
 from unplateau.reports import load_diagnosis
-from unplateau.upgrades.distil import RATE, distil_extractor, kept_lesson
+from unplateau.upgrades.distil import distil_extractor, kept_lesson, rate_of
 from unplateau.upgrades.teachers import open_teacher, weights_by_demand
 from unplateau.verbs.arguments import refuse_numbers, silent
 from unplateau.verbs.diagnose import DIAGNOSIS
@@ -38,6 +38,9 @@ def distil(
 ) -> dict[str, Any]:
     """Let a student learn from images without masks to say what its teachers say; go on where a call stopped.
 
+    Where a trained model is the teacher, name it again as the `teacher` of `train`: a student that then sees masks
+    alone forgets what they do not ask for.
+
     `out/extractor.safetensors` is an extractor for `train` and `diagnose`: the student of the evaluation that explained
     most of what the teachers say of images that were held out; `out/series.json` has all evaluations.
 
@@ -45,7 +48,9 @@ def distil(
         images: a folder of images, or one with `images/`; masks are not looked at.
         teachers: files of weights, names such as "pretrained:resnet18", or folders written by `train`, whose answers
             are then imitated beside their characteristics.
-        student: what learns: "unet", "reach-33", any timm name, or a checkpoint file to go on from.
+        student: what learns: a checkpoint file to go on from, such as the smallest of the teachers, or a network with
+            random weights: "unet", "reach-33", any timm name. What large sets of images taught is not learnt again from
+            a small one: begin with weights that have it.
         out: where the student, the series and the state go.
         diagnosis: a `diagnosis.json`, or the folder that holds it: with `eyechart`, teachers count by how much they
             supply of what that task demands, and otherwise the same.
@@ -70,7 +75,7 @@ def distil(
     weights = _weights(diagnosis, eyechart, names)
     folder = writable_folder(Path(out))
     pool = read_unlabelled(Path(images), size=size, seed=seed)
-    schooling = Schooling("distil", steps, learning_rate=RATE)
+    schooling = Schooling("distil", steps, learning_rate=rate_of(str(student)))
     series = distil_extractor(
         pool,
         teachers=opened,
