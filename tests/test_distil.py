@@ -17,6 +17,7 @@ from unplateau.cli import main
 from unplateau.data.unlabelled import Unlabelled
 from unplateau.errors import DataError, PieceError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
+from unplateau.extractors.fused import moved
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.pretraining.loop import EXTRACTOR, SERIES, Schooling
 from unplateau.training.saved import save_extractor
@@ -266,6 +267,38 @@ def test_the_command_distils_and_its_file_is_an_extractor_for_train(tmp_path, ca
     assert file in shown
     trained = ["train", str(folder), "--extractor", file, "--size", "32", "--steps", "2", "--out", str(tmp_path / "m")]
     assert main(trained) == 0
+
+
+def test_a_student_may_begin_with_a_teachers_own_weights_and_learns_on_in_the_fine_tuning(tmp_path, monkeypatch):
+    folder, weights, model, out = (tmp_path / name for name in ("tiny", "s.safetensors", "model", "out"))
+    write_pairs(folder)
+    torch.manual_seed(0)
+    save_file(squeezenet().state_dict(), weights)
+    rates: list[float] = []
+    rate = Schooling.rate
+    monkeypatch.setattr(Schooling, "rate", lambda said, step: rates.append(said.learning_rate) or rate(said, step))
+    api.train(folder, extractor=f"fused(reach-5-4 + {weights})", decoder="linear", out=model, size=32, steps=2)
+    kept = api.distil(folder, teachers=[model], student=weights, out=out, size=32, steps=2)
+    assert set(rates) == {distil.GENTLE} != {distil.RATE}
+    api.train(
+        folder, extractor=kept["extractor"], decoder="linear", teacher=model, out=tmp_path / "m", size=32, steps=2
+    )
+    begun, student, tuned = (
+        load_file(path) for path in (weights, out / EXTRACTOR, tmp_path / "m" / "model.safetensors")
+    )
+    name = "features.3.squeeze.weight"
+    assert not torch.equal(begun[name], student[name])
+    assert not torch.equal(student[name], tuned[f"extractor.{name}"])
+
+
+@pytest.mark.parametrize(("own", "stride"), [(16, 1), (8, 2), (32, 16), (14, 4), (6, 4)])
+def test_maps_moved_to_a_finer_grid_stay_where_they_were_in_the_image(own, stride):
+    """A ramp along the image, read at the middle of each cell, is that ramp at the middle of each finer cell."""
+    cells, wanted = 8, 8 * own // stride
+    ramp = ((torch.arange(cells) + 0.5) * own).expand(1, 1, cells, cells)
+    found = moved(ramp, own, stride, (wanted, wanted))[0, 0, 0]
+    places = (torch.arange(wanted) + 0.5) * stride
+    assert torch.allclose(found, places.clamp(own / 2, (cells - 0.5) * own), atol=1e-3)
 
 
 def chart(name: str, **acuity: float) -> dict[str, object]:

@@ -36,7 +36,7 @@ class Translation(nn.Module):
         super().__init__()
         self.stride = level.stride
         self.enter = nn.ModuleList(
-            nn.Conv2d(each.channels * (4 if _finer(each.stride, level.stride) else 1), WIDTH, 1) for each in reads
+            _entry(each.channels * (4 if _finer(each.stride, level.stride) else 1)) for each in reads
         )
         self.leave = nn.Sequential(nn.GELU(), nn.Conv2d(WIDTH, level.channels, 1))
 
@@ -64,6 +64,11 @@ class Translation(nn.Module):
 
 def _finer(own: int, stride: int) -> bool:
     return 2 * own <= stride and stride % 2 == 0
+
+
+def _entry(channels: int) -> nn.Module:
+    """Standardise and mix: a student that brings weights may speak hundreds of times as loud as what it imitates."""
+    return nn.Sequential(nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, WIDTH, 1))
 
 
 @final
