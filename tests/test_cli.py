@@ -193,7 +193,8 @@ def test_every_argument_of_train_arrives(folder, tmp_path, monkeypatch):
     seen: dict[str, Any] = {}
     monkeypatch.setattr(api, "train", lambda *_, **given: seen.update(given) or {"iou": 0.5, "threshold": 0.5})
     given = (
-        "--task boxes --positive 3,4 --extractor e --decoder d --out o --frozen --size 1 --steps 2 --class-weights auto"
+        "--task boxes --positive 3,4 --extractor e --decoder d --teacher t --out o --frozen --size 1 --steps 2 "
+        "--class-weights auto"
     )
     assert main(["train", str(folder), *given.split(), "--patience", "3", "--seed", "4", *MORE]) == 0
     assert seen == {
@@ -201,6 +202,7 @@ def test_every_argument_of_train_arrives(folder, tmp_path, monkeypatch):
         "positive": [3, 4],
         "extractor": "e",
         "decoder": "d",
+        "teacher": Path("t"),
         "out": Path("o"),
         "frozen": True,
         "size": 1,
