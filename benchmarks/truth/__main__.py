@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.label_ceiling import error
 from benchmarks.truth.bases import BASES, DATA, REAL
-from benchmarks.truth.cases import SETS, Case, case_name, make_case
+from benchmarks.truth.cases import SETS, Case, add_sets, case_name, make_case
 from benchmarks.truth.matrix import draw_matrix
 from benchmarks.truth.oracle import TABLE
 from benchmarks.truth.remedies import BY_CONSTRUCTION
@@ -71,8 +71,7 @@ def run(case: Case, truth: dict[str, Any]) -> tuple[Judged, Told]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in SETS:
-        parser.add_argument(f"--{name}", dest="set", action="store_const", const=name, default="quick")
+    add_sets(parser, default="quick")
     parser.add_argument("--ceiling", action="store_true", help="also the error of the label ceiling: minutes more")
     parser.add_argument("--done", action="store_true", help="only the cases that were diagnosed before")
     args = parser.parse_args()

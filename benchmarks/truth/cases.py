@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -289,3 +290,9 @@ ALL = tuple(
 
 SETS = {"quick": QUICK, "unseen": UNSEEN, "blind": BLIND, "full": ALL}
 """Which cases each flag of the commands stands for."""
+
+
+def add_sets(parser: argparse.ArgumentParser, default: str) -> None:
+    """A flag for each of `SETS`; the name of the one chosen is `set`."""
+    for name in SETS:
+        parser.add_argument(f"--{name}", dest="set", action="store_const", const=name, default=default)

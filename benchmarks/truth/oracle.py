@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from joblib import Parallel, delayed
 
 from benchmarks.truth.bases import world
-from benchmarks.truth.cases import SETS, Case, case_name, make_case
+from benchmarks.truth.cases import SETS, Case, add_sets, case_name, make_case
 from benchmarks.truth.remedies import BY_CONSTRUCTION, Trial, as_is, trials
 from unplateau.data import open_data, read_pictures
 from unplateau.diagnosis.diagnose import RECIPE
@@ -138,8 +138,7 @@ def truth_of(case: Case) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in SETS:
-        parser.add_argument(f"--{name}", dest="set", action="store_const", const=name, default="full")
+    add_sets(parser, default="full")
     parser.add_argument("--again", action="store_true", help="also the cases that the table has")
     parser.add_argument("--only", nargs="+", help="names of the cases, such as geometry-normalisation-1")
     args = parser.parse_args()
