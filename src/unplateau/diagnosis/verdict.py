@@ -13,7 +13,7 @@ from unplateau.diagnosis.settling import FEWEST, candidate_gain, contested_gain,
 from unplateau.experiments.gains import TIE, over_seeds, worth_listing
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, UNTRAINED
 from unplateau.experiments.run import Run
-from unplateau.experiments.trials import FINER, LONGER, Trial
+from unplateau.experiments.trials import AGAIN, FINER, LONGER, Trial
 from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
 
 ALL = 0.95
@@ -57,8 +57,12 @@ class ScaleAnswer:
 
 def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
     """Every remedy whose gain this run can tell, also where it is nothing, largest gain first."""
+    repairs = [_repair(run, fault) for fault in measured.faults.faults]
+    if any(repair.name in OF_LABELS for repair in repairs) and unlearnt(run):
+        # From masks of which nothing is learnt no other change learns anything either: that says nothing of it.
+        return tuple(repairs)
     candidates = [
-        *(_repair(run, fault) for fault in measured.faults.faults),
+        *repairs,
         _richer_pretraining(run, measured),
         None if run.plan.trials else _more_context(run, measured),
         _more_data(run, measured),
@@ -229,12 +233,16 @@ def _tried(run: Run, trial: Trial) -> Remedy:
     if (trial.extractor, trial.decoder) == (baseline.extractor, baseline.decoder):
         pieces = f"the same pieces with class weights {trial.recipe.class_weights!r} and a Dice term"
     evidence = f"Trained once so: {pieces} scores {run.reading(trial.name):.3f}, the model in question "
-    evidence += f"{run.reading(run.plan.control):.3f}{_rehearsed(run)}."
+    evidence += f"{run.reading(run.plan.control):.3f}{_again(run)}{_rehearsed(run)}."
     if contested := contested_gain(run, trial):
         also = f"The rung that sees the whole image, trained by another recipe, scores {run.reading(CONTEXT):.3f}: "
         also += "such a network sometimes learns what it needs and sometimes not. The gain lies between the two."
         return Remedy(trial.remedy, contested, "one training run", (evidence, also))
     return Remedy(trial.remedy, trial_gain(run, trial), "one training run", (evidence,))
+
+
+def _again(run: Run) -> str:
+    return f" (from another seed {run.reading(AGAIN).mean:.3f})" if AGAIN in run.outcomes else ""
 
 
 def _rehearsed(run: Run) -> str:
