@@ -3,7 +3,8 @@
     python -m benchmarks.upgrade ../shared/data ../shared/weights/squeezenet1_1_imagenet_features.safetensors
 
 The baseline is a network that pretrained on the set's own images (`--pretrain 0`: from scratch); the upgrade the same
-network fused with the checkpoint, which stays frozen; both under the same decoder and by the recipe of a diagnosis.
+network fused with the checkpoint, or with `--alone` the checkpoint in its place, which stays frozen unless "trainable:"
+stands before it; both under the same decoder and by the recipe of a diagnosis.
 People and cars are to gain, fire is forced against advice and is to gain nothing. With `--predict` each set is
 diagnosed first, with the checkpoint as the candidate, and the predicted gain stands beside the achieved one. Prints a
 Markdown table with 90 % intervals, paired. What an interrupted run finished is kept in `--out` and not trained again.
@@ -20,6 +21,7 @@ from unplateau.data import open_data, read_pictures
 from unplateau.diagnosis.diagnose import RECIPE, fitting
 from unplateau.experiments.comparison import Contest, Entry, Pieces, run_contest
 from unplateau.experiments.views import object_diameter
+from unplateau.extractors.fused import part_said
 from unplateau.types import Interval
 from unplateau.upgrades.building import RICHER, built, covers
 
@@ -46,7 +48,7 @@ def contested(case: Case, args: argparse.Namespace) -> tuple[Entry, Entry]:
         open_data(args.data / case.name), positive=[case.positive], size=args.size, limit=args.limit, seed=args.seed
     )
     before = Pieces(schooled(case, args), args.decoder)
-    after = built(RICHER, before, str(args.weights), alone=False)
+    after = built(RICHER, before, str(args.weights), alone=args.alone)
     recipe = fitting(replace(RECIPE, steps=args.steps), object_diameter(pictures))
     contest = Contest(
         {"baseline": recipe, "upgrade": recipe},
@@ -84,7 +86,7 @@ def predicted(case: Case, args: argparse.Namespace) -> Interval | None:
     content = api.diagnose(
         args.data / case.name,
         positive=[case.positive],
-        extractor=args.weights,
+        extractor=part_said(str(args.weights)).name,
         baseline=schooled(case, args),
         out=args.out / f"{case.name}-diagnosis",
         size=args.size,
@@ -123,7 +125,8 @@ def row(case: Case, args: argparse.Namespace) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="the folder that holds the sets")
-    parser.add_argument("weights", type=Path, help="the checkpoint to fuse with")
+    parser.add_argument("weights", type=Path, help="the checkpoint to fuse with; 'trainable:FILE' to train it")
+    parser.add_argument("--alone", action="store_true", help="it takes the place of the baseline instead")
     parser.add_argument("--sets", nargs="+", default=[case.name for case in CASES])
     parser.add_argument("--baseline", default="unet")
     parser.add_argument("--decoder", default="linear")

@@ -243,6 +243,14 @@ def test_a_candidate_alone_is_frozen_under_the_same_decoder():
     assert built("richer-pretraining", LOCAL, "a.pth", alone=False).extractor == "fused(reach-9 + a.pth)"
 
 
+def test_a_candidate_that_is_said_to_be_trainable_is_trained():
+    alone = built("richer-pretraining", LOCAL, "trainable:a.pth", alone=True)
+    assert alone == Pieces("a.pth", "linear", frozen=False, pretrained=True)
+    assert built("richer-pretraining", LOCAL, "frozen:a.pth", alone=True).frozen
+    fused_with = built("richer-pretraining", LOCAL, "trainable:a.pth", alone=False)
+    assert fused_with.extractor == "fused(reach-9 + trainable:a.pth)"
+
+
 @pytest.mark.parametrize(
     ("baseline", "part"),
     [

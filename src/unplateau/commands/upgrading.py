@@ -16,7 +16,9 @@ def upgrade(
     data: Data,
     diagnosis: Annotated[Path, typer.Option("--from", help="diagnosis.json, or the folder that holds it.")],
     remedy: Annotated[str | None, typer.Option(help="Which to build; the first of the diagnosis by default.")] = None,
-    extractor: Annotated[str, typer.Option(help="For richer-pretraining: a timm name or a file.")] = "",
+    extractor: Annotated[
+        str, typer.Option(help="For richer-pretraining: a timm name or a file, 'trainable:FILE' to train it.")
+    ] = "",
     alone: Annotated[bool, typer.Option(help="That extractor alone, not fused with the baseline's.")] = False,
     force: Annotated[bool, typer.Option(help="Train what the diagnosis advises against.")] = False,
     out: Out = Path("runs/upgrade"),

@@ -11,7 +11,7 @@ from unplateau.experiments.comparison import BETTER, UNTOLD, WORSE, Comparison, 
 from unplateau.experiments.trials import larger, stronger
 from unplateau.extractors.catalogue import brings_weights
 from unplateau.extractors.context import context_name
-from unplateau.extractors.fused import FROZEN, PRETRAINED, TRAINABLE, fused_name, is_fused
+from unplateau.extractors.fused import FROZEN, PRETRAINED, TRAINABLE, fused_name, is_fused, part_said
 from unplateau.types import Interval, Pictures
 
 RICHER, CONTEXT, LARGER, STRONGER = "richer-pretraining", "more-context", "larger-extractor", "stronger-decoder"
@@ -48,7 +48,8 @@ FALLS_SHORT = {
 def built(remedy: str, baseline: Pieces, candidate: str | None, *, alone: bool) -> Pieces:
     """The pieces that `remedy` names, with the decoder of `baseline` unless the decoder is the remedy.
 
-    `candidate` is the extractor trained elsewhere, a name or a file: fused with the baseline's, or `alone`, frozen.
+    `candidate` is the extractor trained elsewhere, a name or a file: fused with the baseline's, or `alone`. It stays
+    frozen unless "trainable:" stands before it.
 
     Raises:
         UnplateauError: no such remedy, one that changes no piece, or one that needs what is not there.
@@ -93,7 +94,8 @@ def _richer(baseline: Pieces, candidate: str | None, *, alone: bool) -> Pieces:
             "network as `extractor`."
         )
     if alone:
-        return Pieces(candidate, baseline.decoder, frozen=True, pretrained=True)
+        part = part_said(candidate)
+        return Pieces(part.name, baseline.decoder, frozen=part.frozen is not False, pretrained=True)
     own, other = _as_it_was(baseline), candidate if brings_weights(candidate) else f"{PRETRAINED}{candidate}"
     return Pieces(fused_name(own, other), baseline.decoder)
 

@@ -52,8 +52,9 @@ def upgrade(
         diagnosis: a `diagnosis.json`, or the folder that holds it.
         remedy: "richer-pretraining", "more-context", "larger-extractor" or "stronger-decoder"; None = the first that
             the diagnosis names.
-        extractor: for "richer-pretraining" the candidate, by name or as a file; None = that of the diagnosis.
-        alone: the candidate takes the place of the baseline's extractor, frozen, instead of being fused with it.
+        extractor: for "richer-pretraining" the candidate, by name or as a file; None = that of the diagnosis. It stays
+            frozen unless "trainable:" stands before it.
+        alone: the candidate takes the place of the baseline's extractor instead of being fused with it.
         force: train it although the diagnosis does not name it.
         out: where the results go. What an interrupted run finished is there and is not computed again.
         seeds: how often each of the two is trained on each fold.
