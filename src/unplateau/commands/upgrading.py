@@ -69,8 +69,9 @@ def distil(
 ) -> None:
     """Let several extractors teach a smaller one; go on where an interrupted run stopped.
 
-    A trained model is the best teacher, and is to stay one: fine-tune what this writes by "train DATA --extractor
-    OUT/extractor.safetensors --teacher FOLDER", FOLDER being that model's.
+    Weights that a student brings are worth more to it than any teacher: begin with a file. Fine-tune what this writes by
+    "train DATA --extractor OUT/extractor.safetensors", beside a trained model with "--teacher FOLDER", and compare it
+    with the same file as it was before.
     """
     from unplateau import api
 

@@ -58,8 +58,7 @@ def train(
             of these.
         decoder: "linear", "conv", "unet" or "fpn" for masks, or "queries(person, background)", words that a
             language-aligned extractor knows; "label", "boxes"; None = the first for the task.
-        teacher: a folder that `train` wrote for the same task: what that model answers is imitated beside the masks, so
-            that a smaller extractor, such as one that `distil` wrote, keeps more of what the larger one knows.
+        teacher: a folder that `train` wrote for the same task: what that model answers is imitated beside the masks.
         out: where model, log and state go.
         frozen: train the decoder only.
         recipe: a file of TOML or JSON whose keys are the fields of `Recipe`, or such fields as words:
