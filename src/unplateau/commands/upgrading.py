@@ -69,9 +69,9 @@ def distil(
 ) -> None:
     """Let several extractors teach a smaller one; go on where an interrupted run stopped.
 
-    Weights that a student brings are worth more to it than any teacher: begin with a file. Fine-tune what this writes by
-    "train DATA --extractor OUT/extractor.safetensors", beside a trained model with "--teacher FOLDER", and compare it
-    with the same file as it was before.
+    Weights that a student brings are worth more to it than any teacher: begin with a file. Fine-tune what this writes
+    by "train DATA --extractor OUT/extractor.safetensors", beside a trained model with "--teacher FOLDER", and compare
+    it with the same file as it was before.
     """
     from unplateau import api
 

@@ -38,8 +38,8 @@ def distil(
 ) -> dict[str, Any]:
     """Let a student learn from images without masks to say what its teachers say; go on where a call stopped.
 
-    Where a trained model is the teacher, it can be named again as the `teacher` of `train`. Compare what comes of it with
-    the student as it was before: one that brings weights may have little to learn (decision 060).
+    Where a trained model is the teacher, it can be named again as the `teacher` of `train`. Compare what comes of it
+    with the student as it was before: one that brings weights may have little to learn (decision 060).
 
     `out/extractor.safetensors` is an extractor for `train` and `diagnose`: the student of the evaluation that explained
     most of what the teachers say of images that were held out; `out/series.json` has all evaluations.
