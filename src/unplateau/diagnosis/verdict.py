@@ -39,6 +39,11 @@ WIDER = 2.5
 """How many times as wide such a gain's interval must be to hold nine in ten of the true ones, where each was trained
 once: from the fitted bases of `benchmarks.truth`."""
 
+ON_OTHERS = math.sqrt(2)
+"""How many times as wide the interval of a threshold's gain is on as many other images as on those that measured it:
+both have the chance of their images.
+"""
+
 BY_HEART = "Few unrelated images train: the gain is inferred from how much better it does on those."
 
 BUGS = ("alignment", "class index", "leaks", "metric", "one-batch overfit", "shuffled labels", "normalisation")
@@ -84,21 +89,23 @@ def find_remedies(considered: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
 
 
 def calibrated(remedies: tuple[Remedy, ...], run: Run) -> tuple[Remedy, ...]:
-    """The remedies as they are told: what single trainings measured, as wide as the truth has found it to be off.
+    """The remedies as they are told: what single trainings measured, as wide as the truth has found it to be off, and a
+    threshold as wide as on other images.
 
     What is listed, and in which order, is decided before: a wide interval is no reason to keep a gain back.
     """
     if len(run.folds) > 1:
         return remedies
+    moved = {"move-threshold": ON_OTHERS}
     single = (*SINGLE, FINER) if run.trial(FINER) else SINGLE
     # What two trainings contradict each other about is as wide as both already.
     contested = {trial.remedy for trial in tried(run) if contested_gain(run, trial)}
-    wider = set(single) - contested
-    return tuple(replace(each, gain=_wider(each.gain)) if each.name in wider else each for each in remedies)
+    times = dict.fromkeys(set(single) - contested, WIDER) | moved
+    return tuple(replace(each, gain=_wider(each.gain, times.get(each.name, 1.0))) for each in remedies)
 
 
-def _wider(gain: Interval) -> Interval:
-    return Interval(gain.mean, gain.mean - WIDER * (gain.mean - gain.low), gain.mean + WIDER * (gain.high - gain.mean))
+def _wider(gain: Interval, times: float) -> Interval:
+    return Interval(gain.mean, gain.mean - times * (gain.mean - gain.low), gain.mean + times * (gain.high - gain.mean))
 
 
 def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
