@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--set", default="human")
     parser.add_argument("--positive", type=int, default=1)
     parser.add_argument("--baseline", default="unet")
-    parser.add_argument("--students", nargs="+", default=["unet-8"], help="names, or files to go on from")
+    parser.add_argument("--students", nargs="+", default=[], help="names, or files; the checkpoint by default")
     parser.add_argument("--size", type=int, default=80)
     parser.add_argument("--limit", type=int, default=250)
     parser.add_argument("--steps", type=int, default=150)
@@ -134,6 +134,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one split each")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-distil"))
     args = parser.parse_args()
+    args.students = args.students or [str(args.weights)]
     torch.set_num_threads(1)
     pictures = read_pictures(
         open_data(args.data / args.set), positive=[args.positive], size=args.size, limit=args.limit, seed=0
