@@ -21,6 +21,7 @@ import torch
 from benchmarks.ranking.pool import PROBLEMS, Problem, extractors, pictures_of
 from benchmarks.ranking.score import LOGME, OURS, PROBE, Scored, charts_of, scored, tau, tau_decided
 from benchmarks.ranking.truth import Trained, trained
+from unplateau.upgrades.demand import REFERENCES
 from unplateau.verbs.eyechart import named_extractors
 
 WAYS = (OURS, LOGME, PROBE)
@@ -72,7 +73,8 @@ def main() -> None:
         for problem in problems
     }
     named = dict(zip(spelled, named_extractors(list(spelled.values()), 0), strict=True))
-    charts, chart_cost = charts_of(named, args.out)
+    references = dict(zip(REFERENCES, named_extractors(REFERENCES, 0), strict=True))
+    charts, chart_cost = charts_of({**named, **references}, args.out)
     said = {name: scored(name, named, charts, pictures[name], args.out) for name in truth}
     print("\n".join(table(problems, truth, said)))
     training = sum(each.seconds for pairs in truth.values() for each in pairs.values())

@@ -17,7 +17,7 @@ from benchmarks.ranking.logme import logme
 from unplateau.files import plain, write_json
 from unplateau.types import Pictures
 from unplateau.upgrades.cache import features
-from unplateau.upgrades.demand import iou_draws, truth_of
+from unplateau.upgrades.demand import REFERENCES, iou_draws, truth_of
 from unplateau.upgrades.probe import probe
 from unplateau.verbs.eyechart import Named, charted, supply_of
 from unplateau.verbs.rank import task_ranking
@@ -58,9 +58,9 @@ def scored(
 ) -> Scored:
     """Every way's word on one task."""
     start = time.process_time()
-    content = task_ranking(
-        pictures, list(named.values()), [supply_of(charts[name]) for name in named], folder / "rank" / problem, None, 0
-    )
+    supplies = [supply_of(charts[name]) for name in named]
+    references = {name: supply_of(charts[name]) for name in REFERENCES}
+    content = task_ranking(pictures, list(named.values()), supplies, references, folder / "rank" / problem, None, 0)
     seconds = time.process_time() - start
     by_spelling = {row.extractor: row for row in content["ranking"]}
     rows = {name: by_spelling[each.name] for name, each in named.items()}

@@ -104,13 +104,14 @@ CHARTS: dict[str, tuple[Grade, ...]] = {
 
 @dataclass(frozen=True)
 class Line:
-    """What was read of one grade: IoU of the decoder, that of colour alone, and the share of what lies from it to 1."""
+    """What was read of one grade: its IoU, that of no acuity (colour alone) and of all, and the share between them."""
 
     grade: int
     kind: str
     side: int
     iou: float
-    colour: float
+    none: float
+    whole: float
     acuity: Interval
 
 
@@ -233,17 +234,21 @@ def _acuity(family: str, reading: Reading, size: int, seed: int) -> Acuity:
     lines, draws = [], []
     for number, grade in enumerate(grades):
         ours = np.stack([reading(grade, size, seed + place) for place in range(SEEDS)])
-        trivial_counts = np.stack([_trivial_counts(family, grade, size, seed + place) for place in range(SEEDS)])
-        resampled = _resampled(ours, trivial_counts, drawn, generator)
-        reached, trivial = _pooled(ours), _pooled(trivial_counts)
-        mean = float(np.mean(_normalised(reached, trivial)))
-        draws.append(resampled)
-        found = interval(mean, resampled)
-        lines.append(
-            Line(number, grade.kind, side_of(grade, size), float(reached.mean()), float(trivial.mean()), found)
-        )
+        none, whole = (np.stack(each) for each in zip(*_all_bounds(family, grade, size, seed), strict=True))
+        draws.append(_resampled((ours, none, whole), drawn, generator))
+        reached, lowest, highest = (_pooled(counts) for counts in (ours, none, whole))
+        found = interval(float(np.mean(_normalised(reached, lowest, highest))), draws[-1])
+        lines.append(Line(number, grade.kind, side_of(grade, size), *_means(reached, lowest, highest), found))
     mean = float(np.mean([line.acuity.mean for line in lines]))
     return Acuity(family, interval(mean, np.mean(draws, axis=0)), tuple(lines))
+
+
+def _all_bounds(family: str, grade: Grade, size: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    return [_bounds(family, grade, size, seed + place) for place in range(SEEDS)]
+
+
+def _means(*ious: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(each.mean()) for each in ious)
 
 
 def _read(extractor: AbstractExtractor, folder: Path, grade: Grade, size: int, seed: int) -> NDArray[np.int64]:
@@ -270,13 +275,18 @@ def _truth(masks: Tensor, seed: int) -> Truth:
 
 
 @cache
-def _trivial_counts(family: str, grade: Grade, size: int, seed: int) -> NDArray[np.int64]:
-    """Counts (N, 3) of the trivial answer: colour alone, and to colour itself that everything is positive."""
+def _bounds(family: str, grade: Grade, size: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Counts (N, 3) of what has no acuity and of what has all of it: colour alone, and every pixel right.
+
+    Of colour itself: that everything is positive, and colour alone.
+    """
     images, masks = _scenes(grade, size, seed)
-    if family != COLOUR:
-        return probe(partial(colour_parts, images), _truth(masks, seed), seed)[:, 0]
+    alone = probe(partial(colour_parts, images), _truth(masks, seed), seed)[:, 0]
     true = (masks == 1).flatten(1).sum(1).numpy()
-    return np.stack([true, (masks != IGNORE).flatten(1).sum(1).numpy(), true], axis=1)
+    everything = (masks != IGNORE).flatten(1).sum(1).numpy()
+    if family == COLOUR:
+        return np.stack([true, everything, true], axis=1), alone
+    return alone, np.stack([true, true, true], axis=1)
 
 
 def colour_parts(images: Tensor) -> Iterator[Part]:
@@ -311,16 +321,20 @@ def _pooled(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return iou(counts.sum(1))
 
 
-def _normalised(reached: NDArray[np.float64], trivial: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (reached - trivial) / np.maximum(1 - trivial, 1e-9)
+def _normalised(
+    reached: NDArray[np.float64], lowest: NDArray[np.float64], highest: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return (reached - lowest) / np.maximum(highest - lowest, 1e-9)
 
 
 def _resampled(
-    ours: NDArray[np.int64], colours: NDArray[np.int64], drawn: NDArray[np.int64], generator: np.random.Generator
+    counted: tuple[NDArray[np.int64], ...], drawn: NDArray[np.int64], generator: np.random.Generator
 ) -> Draws:
-    """Draws (R,) of a grade's acuity: the seeds `drawn` (R, S), and the scenes of each seed anew."""
-    seeds, count = ours.shape[:2]
+    """Draws (R,) of a grade's acuity: the seeds `drawn` (R, S), and the scenes of each seed anew.
+
+    `counted` are the counts (S, N, 3) of the extractor, and of no and of all acuity.
+    """
+    seeds, count = counted[0].shape[:2]
     picks = generator.integers(0, count, (RESAMPLES, seeds, count))
     chosen = drawn[..., None]
-    both = [iou(counts[chosen, picks].sum(2)) for counts in (ours, colours)]
-    return _normalised(*both).mean(1)
+    return _normalised(*(iou(counts[chosen, picks].sum(2)) for counts in counted)).mean(1)

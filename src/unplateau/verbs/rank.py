@@ -19,9 +19,18 @@ from unplateau.measures.intervals import RESAMPLES
 from unplateau.progress import Told
 from unplateau.reports import load_diagnosis, write_ranking
 from unplateau.reports.saved import Saved
-from unplateau.types import Interval, Pictures, Sample
+from unplateau.types import Pictures, Sample
 from unplateau.upgrades.choice import Candidate, ranked
-from unplateau.upgrades.demand import FAMILIES, Demand, demand_of_shares, iou_draws, measured_demand, truth_of
+from unplateau.upgrades.demand import (
+    FAMILIES,
+    REFERENCES,
+    Demand,
+    Supply,
+    demand_of_shares,
+    iou_draws,
+    measured_demand,
+    truth_of,
+)
 from unplateau.upgrades.demand import trivial_counts as counts_of_colour
 from unplateau.upgrades.eyechart import beside_colour, cost
 from unplateau.upgrades.probe import Truth, probe
@@ -49,16 +58,16 @@ def rank(
 ) -> dict[str, Any]:
     """Rank extractors for a task by the IoU that training them would bring; `rank.json` and `rank.md` to `out`.
 
-    Predicted is what a light decoder reads on this task from the frozen extractor beside colour, and, of what is then
-    missing, supply times demand: what the extractor showed on the eye chart that it can learn of each family, as far as
-    the task demands the family.
+    Predicted is the colour that the extractor keeps, what a light decoder reads beyond it on this task from weights that
+    were trained elsewhere, and, of what is then missing, supply times demand: what the extractor showed on the eye chart
+    that it can learn of each family, as far as the task demands the family.
 
     Args:
         data, positive, colours: as in `diagnose`.
         extractors: as in `eyechart`.
         diagnosis: a `diagnosis.json` or its folder, whose shares of the families are the demand, and whose classes,
-            size and seed hold instead of `positive`, `size` and `seed`; None = demand is measured by three small
-            trainings.
+            size and seed hold instead of `positive`, `size` and `seed`; None = demand is measured by three short
+            trainings of reference networks, whose charts are made where they are missing.
         out: where the results go, and the characteristics, which a second call reads.
         charts: the folder of `eyechart`, whose charts are used; what is missing there is measured and added.
         size: long side of the working grid in pixels.
@@ -83,9 +92,11 @@ def rank(
     folder, own_seed = writable_folder(Path(out)), seed if saved is None else int(saved.seed)
     pictures = _pictures(data, saved, positive=positive, size=size, limit=limit, seed=own_seed, colours=colours)
     start = time.perf_counter()
-    entries = charted(named, Path(charts), size=chart_size, seed=seed, told=told or silent)
+    supplies = supplies_of(named, Path(charts), size=chart_size, seed=seed, told=told or silent)
+    # A diagnosis has said what is demanded.
+    references = {} if saved else reference_supplies(Path(charts), size=chart_size, seed=seed)
     charted_at = time.perf_counter()
-    content = task_ranking(pictures, named, [supply_of(entry) for entry in entries], folder, saved, own_seed)
+    content = task_ranking(pictures, named, supplies, references, folder, saved, own_seed)
     content["data"]["path"] = str(data) if isinstance(data, (str, Path)) else "samples"
     content["seconds"] = {"charts": charted_at - start, "task": time.perf_counter() - charted_at}
     written: dict[str, Any] = plain(content)
@@ -94,10 +105,22 @@ def rank(
     return written
 
 
+def supplies_of(named: Sequence[Named], charts: Path, *, size: int, seed: int, told: Told) -> list[Supply]:
+    """What each extractor supplies, from its chart."""
+    return [supply_of(entry) for entry in charted(named, charts, size=size, seed=seed, told=told)]
+
+
+def reference_supplies(charts: Path, *, size: int, seed: int) -> dict[str, Supply]:
+    """What the networks supply that a demand is measured by, from charts of their own, which every task shares."""
+    named = named_extractors(REFERENCES, seed)
+    return dict(zip(REFERENCES, supplies_of(named, charts, size=size, seed=seed, told=silent), strict=True))
+
+
 def task_ranking(
     pictures: Pictures,
     named: Sequence[Named],
-    supplies: Sequence[dict[str, Interval]],
+    supplies: Sequence[Supply],
+    references: Mapping[str, Supply],
     folder: Path,
     saved: Saved | None,
     seed: int,
@@ -105,7 +128,7 @@ def task_ranking(
     """The ranking of extractors whose supply is known, as values."""
     truth = truth_of(pictures, seed)
     trivial, _ = iou_draws(counts_of_colour(pictures, truth, seed), list(pictures.groups), np.random.default_rng(seed))
-    demand = _demand(pictures, saved, trivial, seed)
+    demand = _demand(pictures, references, saved, trivial, seed)
     candidates = [
         _candidate(each, supply, pictures, truth, trivial, folder, seed)
         for each, supply in zip(named, supplies, strict=True)
@@ -125,7 +148,7 @@ def task_ranking(
 
 def _candidate(
     each: Named,
-    supply: dict[str, Interval],
+    supply: Supply,
     pictures: Pictures,
     truth: Truth,
     trivial: float,
@@ -143,9 +166,11 @@ def _candidate(
     return Candidate(each.name, supply, reading, draws, milliseconds)
 
 
-def _demand(pictures: Pictures, saved: Saved | None, trivial: float, seed: int) -> Demand:
+def _demand(
+    pictures: Pictures, references: Mapping[str, Supply], saved: Saved | None, trivial: float, seed: int
+) -> Demand:
     if saved is None:
-        return measured_demand(pictures, trivial, seed)
+        return measured_demand(pictures, trivial, references, seed)
     return demand_of_shares(dict(saved.families), trivial, "the shares of the diagnosis", seed)
 
 
