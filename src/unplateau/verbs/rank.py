@@ -58,9 +58,9 @@ def rank(
 ) -> dict[str, Any]:
     """Rank extractors for a task by the IoU that training them would bring; `rank.json` and `rank.md` to `out`.
 
-    Predicted is the colour that the extractor keeps, what a light decoder reads beyond it on this task from weights that
-    were trained elsewhere, and, of what is then missing, supply times demand: what the extractor showed on the eye chart
-    that it can learn of each family, as far as the task demands the family.
+    Predicted is the colour that the extractor keeps, what a light decoder reads beyond it on this task from weights
+    that were trained elsewhere, and, of what is then missing, supply times demand: what the extractor showed on the eye
+    chart that it can learn of each family, as far as the task demands the family.
 
     Args:
         data, positive, colours: as in `diagnose`.
