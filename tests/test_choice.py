@@ -36,7 +36,7 @@ def supply(textural: float, geometric: float, semantic: float, colour: float = 1
 
 
 def candidate(name: str, own: dict[str, Interval], reading: float = 0.3, milliseconds: float = 1.0) -> Candidate:
-    return Candidate(name, own, reading, np.full(1000, reading), milliseconds)
+    return Candidate(name, own, reading, np.full(1000, reading), 0.3, np.full(1000, 0.3), milliseconds)
 
 
 def wanting(textural: float, geometric: float, semantic: float):

@@ -23,18 +23,26 @@ from unplateau.upgrades.eyechart import COLOUR
 
 @dataclass(frozen=True)
 class Candidate:
-    """An extractor that could be trained: its supply of each family and of colour once taught, its IoU `reading` on the
-    task at rest.
+    """An extractor that could be trained: its supply of each family and of colour once taught, and its IoU `reading` on
+    the task at rest beside that of the same network with random weights, `untrained`.
 
-    Random weights say nothing that training would keep: their reading is that of colour alone.
-    `draws` (R,) are those of the reading; `milliseconds` what an image of the task costs.
+    Random weights say nothing that training would keep: without others, both readings are that of colour alone.
+    The draws (R,) are those of the readings; `milliseconds` is what an image of the task costs.
     """
 
     name: str
     supply: dict[str, Interval]
     reading: float
     draws: Draws
+    untrained: float
+    untrained_draws: Draws
     milliseconds: float
+
+    @property
+    def there(self) -> tuple[float, Draws]:
+        """Of what random weights leave to be read, the share that these weights have read, and its draws."""
+        mean = (self.reading - self.untrained) / max(1 - self.untrained, 1e-9)
+        return mean, (self.draws - self.untrained_draws) / np.maximum(1 - self.untrained_draws, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,8 @@ def ranked(candidates: Sequence[Candidate], demand: Demand, *, seed: int) -> tup
     learnt = [_learnable(candidate, demand, generator) for candidate in candidates]
     gains = [
         (
-            _gain(each.reading, own[0], each.supply[COLOUR].mean, demand.trivial),
-            _gain(each.draws, own[1], normal(each.supply[COLOUR], generator), demand.trivial),
+            _gain(each.there[0], own[0], each.supply[COLOUR].mean, demand.trivial),
+            _gain(each.there[1], own[1], normal(each.supply[COLOUR], generator), demand.trivial),
         )
         for each, own in zip(candidates, learnt, strict=True)
     ]
@@ -104,10 +112,9 @@ def _learnable(candidate: Candidate, demand: Demand, generator: np.random.Genera
     return float(sum(means)) / total, np.sum(draws, axis=0) / total
 
 
-def _gain(reading: float | Draws, learnt: float | Draws, colour: float | Draws, trivial: float) -> NDArray[np.float64]:
+def _gain(there: float | Draws, learnt: float | Draws, colour: float | Draws, trivial: float) -> NDArray[np.float64]:
     """Predicted IoU over the trivial answer's: what is there at rest, what is learnt of the rest, less lost colour."""
-    there = (np.asarray(reading) - trivial) / max(1 - trivial, 1e-9)
-    found = (1 - trivial) * (1 - (1 - there) * (1 - np.asarray(learnt)))
+    found = (1 - trivial) * (1 - (1 - np.asarray(there)) * (1 - np.asarray(learnt)))
     return found - trivial * (1 - np.asarray(colour))
 
 

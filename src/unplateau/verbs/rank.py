@@ -14,8 +14,9 @@ import numpy as np
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
 from unplateau.errors import DataError
+from unplateau.extractors.base import AbstractExtractor
 from unplateau.files import plain, writable_folder, write_json
-from unplateau.measures.intervals import RESAMPLES
+from unplateau.measures.intervals import RESAMPLES, Draws
 from unplateau.progress import Told
 from unplateau.reports import load_diagnosis, write_ranking
 from unplateau.reports.saved import Saved
@@ -147,23 +148,27 @@ def task_ranking(
 
 
 def _candidate(
-    each: Named,
-    supply: Supply,
-    pictures: Pictures,
-    truth: Truth,
-    trivial: float,
-    folder: Path,
-    seed: int,
+    each: Named, supply: Supply, pictures: Pictures, truth: Truth, trivial: float, folder: Path, seed: int
 ) -> Candidate:
     milliseconds = cost(each.extractor, pictures.size)
+    colour = trivial, np.full(RESAMPLES, trivial)
     if not each.extractor.pretrained:
         # What random weights happen to say is gone once they are trained, so they are not asked.
-        return Candidate(each.name, supply, trivial, np.full(RESAMPLES, trivial), milliseconds)
+        return Candidate(each.name, supply, *colour, *colour, milliseconds)
     own = folder / FEATURES / re.sub(r"[^\w.-]+", "-", each.name[-60:])
-    counts = probe(partial(beside_colour, each.extractor, pictures.images, own), truth, seed)
+    trained = _read(each.extractor, pictures, truth, own, seed)
+    random = named_extractors([each.extractor.architecture], seed)[0].extractor
+    untrained = _read(random, pictures, truth, own.with_name(f"{own.name}-untrained"), seed)
+    return Candidate(each.name, supply, *trained, *untrained, milliseconds)
+
+
+def _read(
+    extractor: AbstractExtractor, pictures: Pictures, truth: Truth, folder: Path, seed: int
+) -> tuple[float, Draws]:
+    """IoU that the light decoder reads of a frozen extractor, and its draws."""
+    counts = probe(partial(beside_colour, extractor, pictures.images, folder), truth, seed)
     # The same resamples for all: what is drawn for one is drawn for the others.
-    reading, draws = iou_draws(counts, list(pictures.groups), np.random.default_rng(seed))
-    return Candidate(each.name, supply, reading, draws, milliseconds)
+    return iou_draws(counts, list(pictures.groups), np.random.default_rng(seed))
 
 
 def _demand(
