@@ -243,7 +243,7 @@ def test_a_chart_is_reused_when_nothing_changed_and_measured_again_when_somethin
     measured = []
     known = {each["identity"]: each for each in content["charts"]}
 
-    def counted(name, extractor, folder, *, size, seed):
+    def counted(name, extractor, folder, *, size, seed, at_rest):
         measured.append(name)
         return known.get(charts.identity(extractor), content["charts"][0])
 
@@ -257,6 +257,23 @@ def test_a_chart_is_reused_when_nothing_changed_and_measured_again_when_somethin
     monkeypatch.setattr(verb, "CHART", 99)
     api.eyechart(["unet-4"], out=out, size=32, seed=1)
     assert measured == ["reach-3-4", "unet-4", "unet-4"]
+
+
+def test_a_chart_made_for_a_choice_is_completed_when_the_whole_is_asked_for(charted, tmp_path, monkeypatch):
+    whole = charted[0]["charts"][0]
+    asked = []
+
+    def made(*_, at_rest, **__):
+        asked.append(at_rest)
+        return {**whole, "rest": whole["rest"] if at_rest else []}
+
+    monkeypatch.setattr(verb, "chart", made)
+    named = verb.named_extractors(["reach-5-4"], 0)
+    for at_rest in (False, False, True, True, False):
+        entry = verb.charted(named, tmp_path, size=32, seed=0, told=lambda *_: None, at_rest=at_rest)[0]
+        assert verb.supply_of(entry) == verb.supply_of(whole)
+    assert asked == [False, True]
+    assert (tmp_path / api.CHART_PAGE).is_file()
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"version": 1, "size": 32, "seed": 0, "charts": [{"identity": "x"}]}'])

@@ -139,17 +139,20 @@ class Chart:
     taught: tuple[Acuity, ...]
 
 
-def chart(name: str, extractor: AbstractExtractor, folder: Path, *, size: int, seed: int) -> Chart:
+def chart(
+    name: str, extractor: AbstractExtractor, folder: Path, *, size: int, seed: int, at_rest: bool = True
+) -> Chart:
     """The chart of one extractor, called `name`, with scenes of up to `size` pixels a side.
 
-    `folder` holds its characteristics while they are read, and is removed once they have been.
+    What is read at rest is left out unless `at_rest`: a choice has no use for it. `folder` holds its characteristics while they are read, and is removed once they have been.
 
     Raises:
         OutputError: `folder` cannot be written.
     """
     start, mark = time.perf_counter(), identity(extractor)
     milliseconds = cost(extractor, (size, size))
-    rest = tuple(_acuity(family, partial(_read, extractor, folder / family), size, seed) for family in CHARTS)
+    asked = tuple(CHARTS) if at_rest else ()
+    rest = tuple(_acuity(family, partial(_read, extractor, folder / family), size, seed) for family in asked)
     pupil = taught(extractor, partial(_lesson_scenes, size, seed), tuple(CHARTS), seed)
     after = tuple(_acuity(family, partial(_answered, pupil, family), size, seed) for family in CHARTS)
     shutil.rmtree(folder, ignore_errors=True)
@@ -238,17 +241,14 @@ def _acuity(family: str, reading: Reading, size: int, seed: int) -> Acuity:
         draws.append(_resampled((ours, none, whole), drawn, generator))
         reached, lowest, highest = (_pooled(counts) for counts in (ours, none, whole))
         found = interval(float(np.mean(_normalised(reached, lowest, highest))), draws[-1])
-        lines.append(Line(number, grade.kind, side_of(grade, size), *_means(reached, lowest, highest), found))
+        means = (float(each.mean()) for each in (reached, lowest, highest))
+        lines.append(Line(number, grade.kind, side_of(grade, size), *means, acuity=found))
     mean = float(np.mean([line.acuity.mean for line in lines]))
     return Acuity(family, interval(mean, np.mean(draws, axis=0)), tuple(lines))
 
 
 def _all_bounds(family: str, grade: Grade, size: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     return [_bounds(family, grade, size, seed + place) for place in range(SEEDS)]
-
-
-def _means(*ious: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(float(each.mean()) for each in ious)
 
 
 def _read(extractor: AbstractExtractor, folder: Path, grade: Grade, size: int, seed: int) -> NDArray[np.int64]:

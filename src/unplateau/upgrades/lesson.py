@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unplateau.decoders.base import AbstractDecoder
 from unplateau.decoders.linear import linear
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.model import SegmentationModel, pad_to
@@ -42,7 +43,7 @@ class Pupil:
     """A taught copy of an extractor, and the linear rule of each family over what they share."""
 
     extractor: AbstractExtractor
-    rules: nn.ModuleDict
+    rules: dict[str, AbstractDecoder]
 
     def answers(self, family: str, images: Tensor) -> Tensor:
         """What it says of images uint8 (N, 3, H, W): scores (N, 1, H, W) in 0..1 on the CPU."""
@@ -61,7 +62,7 @@ def taught(extractor: AbstractExtractor, shown: Shown, families: tuple[str, ...]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         own = deepcopy(extractor).to(accelerator())
-        rules = nn.ModuleDict({family: linear(own.gives, 1) for family in families}).to(accelerator())
+        rules = {family: linear(own.gives, 1).to(accelerator()) for family in families}
         pupil = Pupil(own, rules)
         _train(pupil, shown)
     own.eval()
@@ -71,9 +72,8 @@ def taught(extractor: AbstractExtractor, shown: Shown, families: tuple[str, ...]
 def _train(pupil: Pupil, shown: Shown) -> None:
     device = accelerator()
     pupil.extractor.train()
-    pupil.rules.train()
     own = [weight for weight in pupil.extractor.parameters() if weight.requires_grad]
-    weights = [*own, *pupil.rules.parameters()]
+    weights = [*own, *(weight for rule in pupil.rules.values() for weight in rule.train().parameters())]
     optimiser = torch.optim.AdamW(weights, lr=PEAK, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK, total_steps=STEPS, pct_start=WARMUP)
     for step in range(STEPS):
@@ -99,7 +99,7 @@ def _loss_of(pupil: Pupil, scenes: Mapping[str, tuple[Tensor, Tensor]], device: 
     return total
 
 
-def _said(rule: nn.Module, given: Characteristics, part: tuple[int, int], size: Size) -> Tensor:
+def _said(rule: AbstractDecoder, given: Characteristics, part: tuple[int, int], size: Size) -> Tensor:
     """Logits (B, H, W) of a rule on `part`, the first scene and how many."""
     first, count = part
     levels = tuple(maps[first : first + count] for maps in given.levels)

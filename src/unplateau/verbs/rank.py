@@ -108,7 +108,8 @@ def rank(
 
 def supplies_of(named: Sequence[Named], charts: Path, *, size: int, seed: int, told: Told) -> list[Supply]:
     """What each extractor supplies, from its chart."""
-    return [supply_of(entry) for entry in charted(named, charts, size=size, seed=seed, told=told)]
+    entries = charted(named, charts, size=size, seed=seed, told=told, at_rest=False)
+    return [supply_of(entry) for entry in entries]
 
 
 def reference_supplies(charts: Path, *, size: int, seed: int) -> dict[str, Supply]:
