@@ -144,7 +144,8 @@ def chart(
 ) -> Chart:
     """The chart of one extractor, called `name`, with scenes of up to `size` pixels a side.
 
-    What is read at rest is left out unless `at_rest`: a choice has no use for it. `folder` holds its characteristics while they are read, and is removed once they have been.
+    What is read at rest is left out unless `at_rest`: a choice has no use for it. `folder` holds the characteristics
+    while they are read, and is removed once they have been.
 
     Raises:
         OutputError: `folder` cannot be written.
