@@ -9,6 +9,7 @@ Axes: N images, C classes, G groups, K references, R resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,11 +33,14 @@ from unplateau.upgrades.probe import Truth, deal, probe
 
 FAMILIES = ("textural", "geometric", "semantic")
 
-REFERENCES = ("orderless-7-13", "reach-17-8", "unet-12")
+REFERENCES = ("orderless-7-13", "reach-17", "unet-12")
 """Without order, ordered nearby, and the whole image: none of the families is supplied by all of them."""
 
-RECIPE = Recipe(steps=120, batch=12, half_size=0.0, evaluations=2)
+RECIPE = Recipe(steps=100, batch=12, half_size=0.0, evaluations=1)
 """Of a reference: enough to tell what it is good for, not to train it out."""
+
+WINDOW = 32
+"""Side in pixels of the windows that references of bounded reach are trained on, for they need no more."""
 
 SIDE = 48
 """Long side in pixels that the references are trained at, or less: about that of the chart's scenes."""
@@ -149,7 +153,9 @@ def _reference_iou(pictures: Pictures, name: str, seed: int) -> tuple[float, Dra
     fold = split(pictures, seed=seed)[0]
     refuse_no_inner([fold])
     model = build_pieces(name, "linear", pictures.task.outputs, frozen=False, seed=seed)
-    trained = finetune(model, pictures, fold, RECIPE, seed=seed).model
+    near = math.isfinite(model.extractor.reach)
+    window = (min(WINDOW, pictures.size[0]), min(WINDOW, pictures.size[1])) if near else None
+    trained = finetune(model, pictures, fold, replace(RECIPE, crop=window), seed=seed).model
     threshold = best_threshold(score(trained, pictures, fold.inner)) if pictures.task.outputs == 1 else float("nan")
     counts = counts_at(score(trained, pictures, fold.report), threshold)
     return iou_draws(counts, [pictures.groups[place] for place in fold.report], np.random.default_rng(seed))
