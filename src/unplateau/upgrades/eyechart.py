@@ -38,7 +38,7 @@ from unplateau.upgrades.cache import BATCH, Part, features, forward, identity
 from unplateau.upgrades.lesson import Pupil, taught
 from unplateau.upgrades.probe import Truth, deal, probe
 
-CHART = 2
+CHART = 3
 """Version of the chart: acuities of different versions do not compare."""
 
 SMALLEST_SIDE = 32
@@ -201,6 +201,19 @@ def _scenes(grade: Grade, size: int, seed: int, count: int = SCENES) -> tuple[Te
     return pictures.images, pictures.masks
 
 
+def _shown(grade: Grade, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The scenes of a grade as they are read: in the middle window, the size of the lesson, unless they must be whole.
+
+    Coarse maps see little but borders at these sizes, and other borders at another size.
+    """
+    images, masks = _scenes(grade, size, seed)
+    if grade.kind == "context":
+        return images, masks
+    first = (int(images.shape[-1]) - SMALLEST_SIDE) // 2
+    window = slice(first, first + SMALLEST_SIDE)
+    return images[..., window, window], masks[:, window, window]
+
+
 def _lesson_scenes(size: int, seed: int, step: int) -> dict[str, tuple[Tensor, Tensor]]:
     """What one step of a lesson shows of each family: the easiest grades take turns, each cut to a random window."""
     generator = torch.Generator().manual_seed(seed * 100_003 + step)
@@ -208,8 +221,8 @@ def _lesson_scenes(size: int, seed: int, step: int) -> dict[str, tuple[Tensor, T
 
 
 def _window(family: str, size: int, seed: int, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    # Scenes that grow from grade to grade are whole in a window in the first one alone.
-    grade = CHARTS[family][step % LESSON_GRADES if CHARTS[family][0].side == 1 else 0]
+    # Context must be whole in the window, which it is in its first grade alone.
+    grade = CHARTS[family][0 if CHARTS[family][0].kind == "context" else step % LESSON_GRADES]
     images, masks = _scenes(grade, size, seed + LESSON_SEED, 3 * SCENES)
     chosen = torch.randint(0, len(images), (LESSON_SCENES,), generator=generator)
     places = (*_rooms(images), 4)
@@ -254,14 +267,14 @@ def _all_bounds(family: str, grade: Grade, size: int, seed: int) -> list[tuple[N
 
 def _read(extractor: AbstractExtractor, folder: Path, grade: Grade, size: int, seed: int) -> NDArray[np.int64]:
     """What the light decoder reads beside colour."""
-    images, masks = _scenes(grade, size, seed)
+    images, masks = _shown(grade, size, seed)
     own = folder / f"{grade.kind}-{grade.difficulty.noise}-{side_of(grade, size)}-{seed}"
     return probe(partial(beside_colour, extractor, images, own), _truth(masks, seed), seed)[:, 0]
 
 
 def _answered(pupil: Pupil, family: str, grade: Grade, size: int, seed: int) -> NDArray[np.int64]:
     """What the rules of the lesson say; the threshold of each half of the scenes is the best one of the other."""
-    images, masks = _scenes(grade, size, seed)
+    images, masks = _shown(grade, size, seed)
     table = score_images(pupil.answers(family, images).numpy(), masks.numpy())
     halves = np.arange(0, len(masks), 2), np.arange(1, len(masks), 2)
     counts = np.zeros((len(masks), 3), np.int64)
@@ -281,7 +294,7 @@ def _bounds(family: str, grade: Grade, size: int, seed: int) -> tuple[NDArray[np
 
     Of colour itself: that everything is positive, and colour alone.
     """
-    images, masks = _scenes(grade, size, seed)
+    images, masks = _shown(grade, size, seed)
     alone = probe(partial(colour_parts, images), _truth(masks, seed), seed)[:, 0]
     true = (masks == 1).flatten(1).sum(1).numpy()
     everything = (masks != IGNORE).flatten(1).sum(1).numpy()
