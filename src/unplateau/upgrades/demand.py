@@ -33,7 +33,7 @@ from unplateau.upgrades.probe import Truth, deal, probe
 
 FAMILIES = ("textural", "geometric", "semantic")
 
-REFERENCES = ("orderless-7-13", "reach-17", "unet-12")
+REFERENCES = ("orderless-7-13", "reach-13", "unet-12")
 """Without order, ordered nearby, and the whole image: none of the families is supplied by all of them."""
 
 RECIPE = Recipe(steps=100, batch=12, half_size=0.0, evaluations=1)
