@@ -165,6 +165,17 @@ def test_a_large_task_is_measured_on_a_small_grid_with_its_classes_kept():
     assert shrunk(pictures, 96) is pictures
 
 
+def test_few_pictures_are_spread_over_all_and_keep_their_names():
+    pictures = read_pictures(open_data(scenes("geometry", 20, size=(48, 48), seed=0, groups=2)), positive=[1], size=48)
+    few = demands.spread_over(pictures, 5)
+    assert few.names == tuple(pictures.names[place] for place in (0, 5, 10, 14, 19))
+    assert few.groups == tuple(pictures.groups[place] for place in (0, 5, 10, 14, 19))
+    assert torch.equal(few.images[1], pictures.images[5])
+    assert torch.equal(few.masks[4], pictures.masks[19])
+    assert demands.spread_over(pictures, 20) is pictures
+    assert demands.spread_over(replace(pictures, groups=("a",) * 19 + ("b",)), 1).groups[-1] == "b"
+
+
 def test_groups_are_resampled_whole():
     alike = np.array([[[10, 10, 10]], [[0, 10, 10]]] * 4, dtype=np.int64)
     mean, within = iou_draws(alike, ["a", "a", "b", "b", "c", "c", "d", "d"], np.random.default_rng(0))

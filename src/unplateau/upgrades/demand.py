@@ -171,6 +171,20 @@ def iou_draws(counts: Counts, groups: list[str], generator: np.random.Generator)
     return float(mean_over_classes(iou(summed.sum(0)))), mean_over_classes(iou(drawn))
 
 
+def spread_over(pictures: Pictures, most: int) -> Pictures:
+    """At most so many of the pictures, evenly over all of them; all where fewer would leave one group."""
+    if len(pictures) <= most:
+        return pictures
+    places = np.linspace(0, len(pictures) - 1, most).round().astype(int).tolist()
+    if len({pictures.groups[place] for place in places}) < 2:
+        return pictures
+    names, groups, splits = (
+        tuple(each[place] for place in places) for each in (pictures.names, pictures.groups, pictures.splits)
+    )
+    images, masks = pictures.images[places], pictures.masks[places]
+    return replace(pictures, images=images, masks=masks, names=names, groups=groups, splits=splits)
+
+
 def shrunk(pictures: Pictures, side: int) -> Pictures:
     """The pictures with a long side of at most `side` pixels."""
     factor = side / max(pictures.size)

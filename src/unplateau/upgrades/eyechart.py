@@ -255,8 +255,8 @@ def _acuity(family: str, reading: Reading, size: int, seed: int) -> Acuity:
         draws.append(_resampled((ours, none, whole), drawn, generator))
         reached, lowest, highest = (_pooled(counts) for counts in (ours, none, whole))
         found = interval(float(np.mean(_normalised(reached, lowest, highest))), draws[-1])
-        means = (float(each.mean()) for each in (reached, lowest, highest))
-        lines.append(Line(number, grade.kind, side_of(grade, size), *means, acuity=found))
+        low, high = float(lowest.mean()), float(highest.mean())
+        lines.append(Line(number, grade.kind, side_of(grade, size), float(reached.mean()), low, high, found))
     mean = float(np.mean([line.acuity.mean for line in lines]))
     return Acuity(family, interval(mean, np.mean(draws, axis=0)), tuple(lines))
 

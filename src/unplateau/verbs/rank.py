@@ -30,6 +30,7 @@ from unplateau.upgrades.demand import (
     demand_of_shares,
     iou_draws,
     measured_demand,
+    spread_over,
     truth_of,
 )
 from unplateau.upgrades.demand import trivial_counts as counts_of_colour
@@ -40,6 +41,9 @@ from unplateau.verbs.diagnose import DIAGNOSIS
 from unplateau.verbs.eyechart import FEATURES, Named, charted, named_extractors, supply_of
 
 RANKED, RANK_PAGE = "rank.json", "rank.md"
+
+READ = 96
+"""Images, at most, that weights are read on at rest: the difference that they make shows on few."""
 
 
 def rank(
@@ -131,8 +135,10 @@ def task_ranking(
     truth = truth_of(pictures, seed)
     trivial, _ = iou_draws(counts_of_colour(pictures, truth, seed), list(pictures.groups), np.random.default_rng(seed))
     demand = _demand(pictures, references, saved, trivial, seed)
+    few = spread_over(pictures, READ)
+    known = truth_of(few, seed)
     candidates = [
-        _candidate(each, supply, pictures, truth, trivial, folder, seed)
+        _candidate(each, supply, few, known, trivial, folder, seed)
         for each, supply in zip(named, supplies, strict=True)
     ]
     rows = ranked(candidates, demand, seed=seed)
