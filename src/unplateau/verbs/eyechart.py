@@ -46,7 +46,8 @@ def eyechart(
 
     Acuity runs from 0, no better than colour alone, to 1, every pixel right: the mean over four grades of planted
     scenes that only this family decides, with a 90 % interval over scenes and seeds. "rest" is the extractor frozen as
-    it came, "taught" the same after a short lesson on other such scenes.
+    it came, "taught" the same after a short lesson on other such scenes. Beside the families stands "colour", from 0,
+    where everything is positive, to 1, what colour alone reads.
 
     Args:
         extractors: names as in `train`, checkpoint files, or "pretrained:NAME" for a network's published weights.
