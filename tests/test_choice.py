@@ -22,7 +22,7 @@ from unplateau.types import Interval
 from unplateau.upgrades import demand as demands
 from unplateau.upgrades.choice import Candidate, ranked
 from unplateau.upgrades.demand import FAMILIES, demand_of_shares, iou_draws, measured_demand, shrunk
-from unplateau.upgrades.eyechart import CHART, CHARTS
+from unplateau.upgrades.eyechart import CHART, CHARTS, COLOUR
 from unplateau.verbs import eyechart as charts
 from unplateau.verbs import rank as verb
 
@@ -31,12 +31,12 @@ def known(mean: float, half: float = 0.02) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def supply(textural: float, geometric: float, semantic: float) -> dict[str, Interval]:
-    return dict(zip(FAMILIES, map(known, (textural, geometric, semantic)), strict=True))
+def supply(textural: float, geometric: float, semantic: float, colour: float = 1.0) -> dict[str, Interval]:
+    return {**dict(zip(FAMILIES, map(known, (textural, geometric, semantic)), strict=True)), COLOUR: known(colour)}
 
 
 def candidate(name: str, own: dict[str, Interval], reading: float = 0.3, milliseconds: float = 1.0) -> Candidate:
-    return Candidate(name, own, reading, np.full(1000, reading), milliseconds)
+    return Candidate(name, own, reading, np.full(1000, reading), 0.3, np.full(1000, 0.3), milliseconds)
 
 
 def wanting(textural: float, geometric: float, semantic: float):
@@ -48,9 +48,7 @@ def wanting(textural: float, geometric: float, semantic: float):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_supplies_the_family_that_is_demanded_comes_first(family):
-    candidates = [
-        candidate(each, {other: known(0.9 if other == each else 0.2) for other in FAMILIES}) for each in FAMILIES
-    ]
+    candidates = [candidate(each, supply(*(0.9 if other == each else 0.2 for other in FAMILIES))) for each in FAMILIES]
     demanded = demand_of_shares({each: known(float(each == family)) for each in FAMILIES}, 0.3, "said", 0)
     rows = ranked(candidates, demanded, seed=0)
     assert rows[0].extractor == family
@@ -74,6 +72,16 @@ def test_the_gain_is_what_is_there_and_what_is_learnt_of_the_rest():
     assert row.learnable.mean == pytest.approx(0.5, abs=1e-6)
 
 
+def test_an_extractor_that_loses_colour_loses_what_colour_is_worth_to_the_task():
+    rows = ranked(
+        [candidate("coarse", supply(0.5, 0.5, 0.5, 0.6)), candidate("fine", supply(0.5, 0.5, 0.5))],
+        wanting(1, 1, 1),
+        seed=0,
+    )
+    assert [row.extractor for row in rows] == ["fine", "coarse"]
+    assert rows[0].gain.mean - rows[1].gain.mean == pytest.approx(0.3 * 0.4, abs=1e-6)
+
+
 def test_a_cheap_extractor_can_win_by_the_millisecond():
     rows = ranked(
         [candidate("dear", supply(0.9, 0.9, 0.9), milliseconds=10), candidate("cheap", supply(0.6, 0.6, 0.6))],
@@ -86,7 +94,7 @@ def test_a_cheap_extractor_can_win_by_the_millisecond():
 
 
 def test_those_that_cannot_be_told_apart_share_their_places():
-    wide = {family: known(0.5, 0.3) for family in FAMILIES}
+    wide = {family: known(0.5, 0.3) for family in (*FAMILIES, COLOUR)}
     rows = ranked([candidate("one", wide), candidate("two", wide)], wanting(1, 1, 1), seed=0)
     assert all((row.best, row.worst) == (1, 2) for row in rows)
 
@@ -108,20 +116,44 @@ def test_demand_adds_up_to_what_colour_leaves():
 # ---- demand, measured ----------------------------------------------------------------------------------------
 
 
-def test_each_step_up_the_rungs_belongs_to_its_family():
-    steps = demands._steps(np.array([[0.5], [0.7], [0.6]]), 0.4)[:, 0]
-    assert steps == pytest.approx([0.1, 0.2, 0.3])
-    fallen = demands._steps(np.array([[0.5], [0.3], [0.2]]), 0.4)[:, 0]
-    assert fallen == pytest.approx([0.1, 0.0, 0.5])
+REFERENCES = {
+    "orderless": supply(0.6, 0.0, 0.0),
+    "near": supply(0.3, 0.5, 0.0),
+    "whole": supply(0.3, 0.4, 0.8),
+}
 
 
-def test_a_quick_measurement_trains_three_reaches_and_says_so(monkeypatch):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_explains_the_references_is_what_is_demanded(family):
+    own = np.array([[each[other].mean for other in FAMILIES] for each in REFERENCES.values()])
+    wanted = np.array([0.4 * (other == family) for other in FAMILIES])
+    assert demands._explained(own, own @ wanted, 0.3) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_reference_of_little_capacity_is_no_demand_for_reach():
+    # Both gain on shapes as far as they know shapes; the wider one just knows them better.
+    own = np.array([[0.3, 0.0, 0.0], [0.3, 0.25, 0.0], [0.3, 0.75, 0.5]])
+    found = demands._explained(own, np.array([0.0, 0.1, 0.3]), 0.4)
+    assert found == pytest.approx([0.0, 0.4, 0.0], abs=1e-6)
+
+
+def test_no_more_is_demanded_than_lies_above_colour_and_nothing_less_than_nothing():
+    own = np.eye(3) * 0.1
+    found = demands._explained(own, np.array([0.2, -0.1, 0.1]), 0.3)
+    assert found.sum() == pytest.approx(0.7)
+    assert found[1] == 0
+
+
+def test_a_measurement_trains_the_references_and_says_so(monkeypatch):
     monkeypatch.setattr(demands, "RECIPE", replace(demands.RECIPE, steps=2, batch=4))
     pictures = read_pictures(open_data(scenes("geometry", 16, size=(48, 48), seed=0)), positive=[1], size=48)
-    found = measured_demand(pictures, 0.3, 0)
-    assert found.source.count("reach-") == 2
-    assert "unet-8" in found.source
-    assert sum(each.mean for each in found.families.values()) == pytest.approx(0.7)
+    known_supplies = {"orderless-5-9": supply(0.6, 0, 0), "unet-8": supply(0.3, 0.4, 0.8)}
+    found = measured_demand(pictures, 0.3, known_supplies, 0)
+    assert found.source == "measured by orderless-5-9, unet-8"
+    assert 0 <= sum(each.mean for each in found.families.values()) <= 0.7 + 1e-9
+    assert set(found.draws) == set(FAMILIES)
+    again = measured_demand(pictures, 0.3, known_supplies, 0)
+    assert again.families == found.families
 
 
 def test_a_large_task_is_measured_on_a_small_grid_with_its_classes_kept():
@@ -131,6 +163,17 @@ def test_a_large_task_is_measured_on_a_small_grid_with_its_classes_kept():
     assert set(small.masks.unique().tolist()) <= {0, 1}
     assert abs(float((small.masks == 1).float().mean()) - float((pictures.masks == 1).float().mean())) < 0.02
     assert shrunk(pictures, 96) is pictures
+
+
+def test_few_pictures_are_spread_over_all_and_keep_their_names():
+    pictures = read_pictures(open_data(scenes("geometry", 20, size=(48, 48), seed=0, groups=2)), positive=[1], size=48)
+    few = demands.spread_over(pictures, 5)
+    assert few.names == tuple(pictures.names[place] for place in (0, 5, 10, 14, 19))
+    assert few.groups == tuple(pictures.groups[place] for place in (0, 5, 10, 14, 19))
+    assert torch.equal(few.images[1], pictures.images[5])
+    assert torch.equal(few.masks[4], pictures.masks[19])
+    assert demands.spread_over(pictures, 20) is pictures
+    assert demands.spread_over(replace(pictures, groups=("a",) * 19 + ("b",)), 1).groups[-1] == "b"
 
 
 def test_groups_are_resampled_whole():
@@ -158,10 +201,10 @@ def entry(name: str, mark: str, acuity: float) -> dict:
 def charted(tmp_path, monkeypatch) -> Path:
     """A folder of charts: the second extractor supplies everything, the first nothing; and a demand of two steps."""
     monkeypatch.setattr(demands, "RECIPE", replace(demands.RECIPE, steps=2, batch=4))
-    named = charts.named_extractors(EXTRACTORS, 0)
+    named = charts.named_extractors((*EXTRACTORS, *demands.REFERENCES), 0)
     entries = [
         entry(each.name, charts.identity(each.extractor), acuity)
-        for each, acuity in zip(named, (0.0, 1.0), strict=True)
+        for each, acuity in zip(named, (0.0, 1.0, 0.5, 0.5, 0.5), strict=True)
     ]
     (tmp_path / "charts").mkdir()
     content = {"version": CHART, "size": 64, "seed": 0, "charts": entries}
@@ -173,7 +216,8 @@ def test_the_verb_ranks_a_folder_by_supply_and_writes_table_and_page(charted, tm
     data = write_pairs(tmp_path / "data")
     content = api.rank(data, EXTRACTORS, out=tmp_path / "out", charts=charted, size=48)
     assert [row["extractor"] for row in content["ranking"]] == ["reach-5-4", "reach-3-4"]
-    assert content["ranking"][0]["gain"]["mean"] == pytest.approx(1 - content["demand"]["colour"])
+    demanded = sum(each["mean"] for each in content["demand"]["families"].values())
+    assert content["ranking"][0]["gain"]["mean"] == pytest.approx(demanded, abs=1e-6)
     assert content == json.loads((tmp_path / "out" / "rank.json").read_text())
     assert set(content["by_cost"]) == set(EXTRACTORS)
     page = (tmp_path / "out" / api.RANK_PAGE).read_text()

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from unplateau.errors import OutputError, UnplateauError
-from unplateau.scenes import SCENES, Difficulty, Planted, mixture, plant, scenes, write_folder
+from unplateau.scenes import ALONE, SCENES, Difficulty, Planted, mixture, plant, scenes, write_folder
 from unplateau.scenes.context import LOOKS, MARKER
 from unplateau.scenes.noise import clouds, lines, smooth, spots
 from unplateau.scenes.shapes import clasp, disc, inside, offsets, places, some, square, triangle, zigzag
@@ -99,6 +99,32 @@ def test_numbers_out_of_range_are_refused(count: int, options: dict[str, int]) -
 def test_a_difficulty_that_makes_no_sense_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(UnplateauError, match="A difficulty needs"):
         Difficulty(**options)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALONE if kind in SCENES])
+def test_alone_is_the_same_scene_with_nothing_counted_but_what_the_family_decides(kind: str) -> None:
+    for seed in range(3):
+        whole, alone = (kinds[kind](np.random.default_rng(seed), (64, 64), LEVEL) for kinds in (SCENES, ALONE))
+        counted = alone.mask != 255
+        assert np.array_equal(whole.image, alone.image)
+        assert np.array_equal(whole.mask[counted], alone.mask[counted])
+        assert not whole.mask[~counted].any()
+        assert counted.all() == (kind == "texture")
+        assert set(np.unique(alone.mask[counted])) == {0, 1}
+
+
+def test_a_pixel_tells_the_two_colours_apart_and_no_single_channel_does() -> None:
+    pixels, wanted = [], []
+    for seed in range(12):
+        scene = ALONE["colour"](np.random.default_rng(seed), (48, 48), QUIET)
+        pixels.append(scene.image.reshape(-1, 3).astype(float))
+        wanted.append(scene.mask.ravel())
+    values, true = np.concatenate(pixels), np.concatenate(wanted) == 1
+    lean = values[:, 0] - values[:, 1]
+    assert np.mean((lean > 0) == true) > 0.85
+    for channel in range(3):
+        best = max(np.mean((values[:, channel] > level) == true) for level in range(60, 200, 5))
+        assert best < 0.8
 
 
 # ---- what decides, and what must not -------------------------------------------------------------------------

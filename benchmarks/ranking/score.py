@@ -17,7 +17,7 @@ from benchmarks.ranking.logme import logme
 from unplateau.files import plain, write_json
 from unplateau.types import Pictures
 from unplateau.upgrades.cache import features
-from unplateau.upgrades.demand import iou_draws, truth_of
+from unplateau.upgrades.demand import REFERENCES, iou_draws, truth_of
 from unplateau.upgrades.probe import probe
 from unplateau.verbs.eyechart import Named, charted, supply_of
 from unplateau.verbs.rank import task_ranking
@@ -47,7 +47,8 @@ def charts_of(named: Mapping[str, Named], folder: Path) -> tuple[dict[str, Any],
     found = {}
     for name, each in named.items():
         start = time.process_time()
-        found[name] = charted([each], folder / "charts", size=SIZE, seed=0, told=lambda *_: None)[0]
+        entry = charted([each], folder / "charts", size=SIZE, seed=0, told=lambda *_: None, at_rest=False)
+        found[name] = entry[0]
         cost.setdefault(name, time.process_time() - start)
         write_json(path, cost)
     return found, cost
@@ -58,9 +59,9 @@ def scored(
 ) -> Scored:
     """Every way's word on one task."""
     start = time.process_time()
-    content = task_ranking(
-        pictures, list(named.values()), [supply_of(charts[name]) for name in named], folder / "rank" / problem, None, 0
-    )
+    supplies = [supply_of(charts[name]) for name in named]
+    references = {name: supply_of(charts[name]) for name in REFERENCES}
+    content = task_ranking(pictures, list(named.values()), supplies, references, folder / "rank" / problem, None, 0)
     seconds = time.process_time() - start
     by_spelling = {row.extractor: row for row in content["ranking"]}
     rows = {name: by_spelling[each.name] for name, each in named.items()}

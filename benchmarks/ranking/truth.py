@@ -28,19 +28,21 @@ class Trained:
     seconds: float
 
 
-def trained(problem: Problem, name: str, extractor: str, pictures: Pictures, folder: Path, steps: int) -> Trained:
-    """One pair, trained for so many steps unless it is kept."""
-    path = folder / f"truth-{steps}" / f"{problem.name}-{name.replace(', ', '-')}.json"
+def trained(
+    problem: Problem, name: str, extractor: str, pictures: Pictures, folder: Path, steps: int, seed: int
+) -> Trained:
+    """One pair, trained for so many steps unless it is kept; every seed has the same images to train and report on."""
+    path = folder / f"truth-{steps}-{seed}" / f"{problem.name}-{name}.json".replace(", ", "-")
     if not path.is_file():
-        write_json(path, vars(_train(extractor, pictures, replace(RECIPE, steps=steps))))
+        write_json(path, vars(_train(extractor, pictures, replace(RECIPE, steps=steps), seed)))
     return Trained(**json.loads(path.read_text()))
 
 
-def _train(extractor: str, pictures: Pictures, recipe: Recipe) -> Trained:
+def _train(extractor: str, pictures: Pictures, recipe: Recipe, seed: int) -> Trained:
     fold = split(pictures, seed=0)[0]
     start = time.process_time()
-    model = build_pieces(extractor, "linear", pictures.task.outputs, frozen=False, seed=0)
-    done = finetune(model, pictures, fold, recipe, seed=0)
+    model = build_pieces(extractor, "linear", pictures.task.outputs, frozen=False, seed=seed)
+    done = finetune(model, pictures, fold, recipe, seed=seed)
     threshold = best_threshold(score(done.model, pictures, fold.inner))
     iou = mean_iou(counts_at(score(done.model, pictures, fold.report), threshold))
     return Trained(iou, time.process_time() - start)

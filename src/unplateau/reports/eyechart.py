@@ -20,8 +20,8 @@ LINE, HEAD = 20, 34
 """Pixels between two readings of one extractor, and above each extractor for its name."""
 
 SAID = (
-    "Acuity: what a light decoder reads of planted scenes that only this family decides, from 0 (no better than colour "
-    "alone) to 1 (every pixel), the mean over four grades. Filled: after a short lesson. Hollow: frozen as it came. "
+    "Acuity: what is read of planted scenes that only this family decides, from 0 (no better than colour alone) to 1 "
+    "(every pixel), the mean over four grades. Filled: after a short lesson. Hollow: frozen as it came. "
     "Lines are 90 % intervals over scenes and seeds."
 )
 

@@ -17,6 +17,9 @@ Field = NDArray[np.float32]
 Bits = NDArray[np.uint8]
 """A mask (H, W) of 0 and 1, or a finished image (H, W, 3)."""
 
+UNCOUNTED = 255
+"""In a mask: a pixel that no loss and no measure may count."""
+
 
 @dataclass(frozen=True)
 class Difficulty:
@@ -39,7 +42,7 @@ class Difficulty:
 
 @dataclass(frozen=True)
 class Planted:
-    """One scene with its truth: `image` uint8 (H, W, 3), `mask` uint8 (H, W) of 0/1, and the family that decides it."""
+    """One scene with its truth: `image` uint8 (H, W, 3), `mask` uint8 (H, W) of 0/1/255, and what family decides it."""
 
     image: Bits
     mask: Bits

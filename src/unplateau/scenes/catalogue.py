@@ -6,9 +6,10 @@ import numpy as np
 
 from unplateau.errors import UnplateauError, nearest
 from unplateau.scenes.base import Builder, Difficulty
-from unplateau.scenes.context import context, mixture
+from unplateau.scenes.colour import colour
+from unplateau.scenes.context import context, context_alone, mixture
 from unplateau.scenes.fire import fire
-from unplateau.scenes.geometry import arrangement, geometry
+from unplateau.scenes.geometry import arrangement, arrangement_alone, geometry, geometry_alone
 from unplateau.scenes.texture import texture
 from unplateau.types import Sample, Size
 
@@ -21,6 +22,15 @@ SCENES: dict[str, Builder] = {
     "mixture": mixture({"texture": 1.0, "geometry": 1.0, "context": 1.0}),
 }
 """A plugin: SCENES["mine"] = a builder."""
+
+ALONE: dict[str, Builder] = {
+    "colour": colour,
+    "texture": texture,
+    "geometry": geometry_alone,
+    "geometry-arrangement": arrangement_alone,
+    "context": context_alone,
+}
+"""Kinds in which only what one family decides counts: what is on the eye chart."""
 
 SMALLEST = 32
 """Side in pixels below which objects have no room."""

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from unplateau.errors import UnplateauError, nearest
-from unplateau.scenes.base import Builder, Difficulty, Field, Planted
+from unplateau.scenes.base import UNCOUNTED, Builder, Difficulty, Field, Planted
 from unplateau.scenes.canvas import Colour, ground, paint, photograph, rgb, unit
 from unplateau.scenes.noise import lines, spots
 from unplateau.scenes.shapes import Point, Shape, coverage, disc, inside, offsets, places, some, square, triangle
@@ -53,6 +53,11 @@ def context(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Pla
     return mixture({"context": 1.0})(rng, size, difficulty)
 
 
+def context_alone(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Planted:
+    """As `context`, but the ground does not count (255): what is left to say of a disc is which half it is in."""
+    return _mixed(("context",), (1.0,), rng, size, difficulty, ground_is=UNCOUNTED)
+
+
 def mixture(shares: Mapping[str, float]) -> Builder:
     """A builder of scenes that look alike, each decided by one family, drawn with the given shares.
 
@@ -84,12 +89,13 @@ def _mixed(
     rng: np.random.Generator,
     size: Size,
     difficulty: Difficulty,
+    ground_is: int = 0,
 ) -> Planted:
     family = families[rng.choice(len(families), p=shares)]
     layout = _layout(rng, size, difficulty.objects)
     positive = layout.near if family == "context" else some(rng, len(layout.near))
     looks = LOOKS[family](rng, size)
-    image, mask = _marked(ground(rng, size), layout.marker, size), np.zeros(size, np.uint8)
+    image, mask = _marked(ground(rng, size), layout.marker, size), np.full(size, ground_is, np.uint8)
     area = float(np.pi * (RADIUS * unit(size)) ** 2)
     for centre, is_positive in zip(layout.centres, positive, strict=True):
         look = looks[0 if is_positive else 1]

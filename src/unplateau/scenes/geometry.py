@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unplateau.scenes.base import Difficulty, Planted
+from unplateau.scenes.base import UNCOUNTED, Difficulty, Planted
 from unplateau.scenes.canvas import dull, ground, paint, photograph, unit
 from unplateau.scenes.noise import spots
 from unplateau.scenes.shapes import (
@@ -31,7 +31,7 @@ def geometry(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Pl
     Limited view: a single pixel, and all below the width of a corner, attains the level of "all objects", below 0.5; a
     view as wide as an object, some 24 pixels at 96x96, above 0.9.
     """
-    return _shaped(rng, size, difficulty, (triangle, disc), "geometry")
+    return _shaped(rng, size, difficulty, (triangle, disc))
 
 
 def arrangement(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Planted:
@@ -43,11 +43,21 @@ def arrangement(rng: np.random.Generator, size: Size, difficulty: Difficulty) ->
 
     Limited view: below the length of an object, some 20 pixels at 96x96, the level of "all objects", below 0.5.
     """
-    return _shaped(rng, size, difficulty, (clasp, zigzag), "geometry")
+    return _shaped(rng, size, difficulty, (clasp, zigzag))
+
+
+def geometry_alone(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Planted:
+    """As `geometry`, but the ground does not count (255): that there is an object is no part of the question."""
+    return _shaped(rng, size, difficulty, (triangle, disc), ground_is=UNCOUNTED)
+
+
+def arrangement_alone(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Planted:
+    """As `arrangement`, but the ground does not count (255)."""
+    return _shaped(rng, size, difficulty, (clasp, zigzag), ground_is=UNCOUNTED)
 
 
 def _shaped(
-    rng: np.random.Generator, size: Size, difficulty: Difficulty, shapes: tuple[Shape, Shape], family: str
+    rng: np.random.Generator, size: Size, difficulty: Difficulty, shapes: tuple[Shape, Shape], ground_is: int = 0
 ) -> Planted:
     """A scene of the first (positive) and second shape."""
     u = unit(size)
@@ -55,7 +65,7 @@ def _shaped(
     # The spacing suits the longest shape and is kept for all: crowding must not tell them apart.
     centres = places(rng, difficulty.objects, margin, np.array(size) - margin, 27 * u)
     positive = some(rng, len(centres))
-    image, mask = ground(rng, size), np.zeros(size, np.uint8)
+    image, mask = ground(rng, size), np.full(size, ground_is, np.uint8)
     lift = dull(rng, (0.22, 0.30), 0.05) + np.float32(0.04) * spots(rng, size, 5 * u)[..., None]
     fill = (image + difficulty.contrast * lift).astype(np.float32)
     for centre, is_positive in zip(centres, positive, strict=True):
@@ -63,5 +73,5 @@ def _shaped(
         hand = np.float32(rng.choice((-1, 1)))
         distance = shapes[0 if is_positive else 1](y, hand * x, float(np.pi * (rng.uniform(6.8, 8) * u) ** 2))
         image = paint(image, coverage(distance), fill)
-        mask |= inside(distance) * np.uint8(is_positive)
-    return Planted(photograph(rng, image, difficulty.noise), mask, family)
+        mask[inside(distance) == 1] = np.uint8(is_positive)
+    return Planted(photograph(rng, image, difficulty.noise), mask, "geometry")

@@ -20,7 +20,7 @@ def texture(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Pla
     Limited view: a single pixel attains the level of "all positive", about 0.4; a view of two wavelengths (11 pixels
     at 96x96) above 0.85, and a wider one little more, for what is left lies along the borders.
     """
-    regions = _regions(rng, size, max(2, difficulty.objects))
+    regions = regions_of(rng, size, max(2, difficulty.objects))
     count = int(regions.max()) + 1
     # Fewer than half, so that taking everything does not pay.
     positive = rng.permutation(count) < max(1, round(count * rng.uniform(0.3, 0.5)))
@@ -32,7 +32,8 @@ def texture(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Pla
     return Planted(photograph(rng, image, difficulty.noise), mask, "texture")
 
 
-def _regions(rng: np.random.Generator, size: Size, count: int) -> np.ndarray:
+def regions_of(rng: np.random.Generator, size: Size, count: int) -> np.ndarray:
+    """Smooth regions that fill the scene, as their numbers (H, W) from 0."""
     fields: list[Field] = [smooth(rng, size, 50 * unit(size)) for _ in range(count)]
     owner = np.argmax(np.stack(fields), axis=0)
     return np.unique(owner, return_inverse=True)[1].reshape(size)

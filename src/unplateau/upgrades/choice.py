@@ -1,7 +1,8 @@
 """Which extractor to train, without training each: what it supplies against what the task demands.
 
-An extractor is worth what a light decoder already reads from weights that were trained elsewhere, and, of what is then
-still missing, what it has shown on the eye chart that it can learn, family by family, as far as the task demands it.
+An extractor is worth the colour that it keeps, what a light decoder already reads beyond colour from weights that were
+trained elsewhere, and, of what is then still missing, what it has shown on the eye chart that it can learn, family by
+family, as far as the task demands it.
 
 Axes: R resamples.
 """
@@ -17,21 +18,31 @@ from numpy.typing import NDArray
 from unplateau.measures.intervals import COVERAGE, Draws, interval
 from unplateau.types import Interval
 from unplateau.upgrades.demand import FAMILIES, Demand, normal
+from unplateau.upgrades.eyechart import COLOUR
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An extractor that could be trained: its supply of each family once taught, IoU `reading` on the task at rest.
+    """An extractor that could be trained: its supply of each family and of colour once taught, and its IoU `reading` on
+    the task at rest beside that of the same network with random weights, `untrained`.
 
-    Random weights say nothing that training would keep: their reading is that of colour alone.
-    `draws` (R,) are those of the reading; `milliseconds` what an image of the task costs.
+    Random weights say nothing that training would keep: without others, both readings are that of colour alone.
+    The draws (R,) are those of the readings; `milliseconds` is what an image of the task costs.
     """
 
     name: str
     supply: dict[str, Interval]
     reading: float
     draws: Draws
+    untrained: float
+    untrained_draws: Draws
     milliseconds: float
+
+    @property
+    def there(self) -> tuple[float, Draws]:
+        """Of what random weights leave to be read, the share that these weights have read, and its draws."""
+        mean = (self.reading - self.untrained) / max(1 - self.untrained, 1e-9)
+        return mean, (self.draws - self.untrained_draws) / np.maximum(1 - self.untrained_draws, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,10 @@ def ranked(candidates: Sequence[Candidate], demand: Demand, *, seed: int) -> tup
     generator = np.random.default_rng(seed)
     learnt = [_learnable(candidate, demand, generator) for candidate in candidates]
     gains = [
-        (_gain(each.reading, own[0], demand.trivial), _gain(each.draws, own[1], demand.trivial))
+        (
+            _gain(each.there[0], own[0], each.supply[COLOUR].mean, demand.trivial),
+            _gain(each.there[1], own[1], normal(each.supply[COLOUR], generator), demand.trivial),
+        )
         for each, own in zip(candidates, learnt, strict=True)
     ]
     order = sorted(range(len(candidates)), key=lambda place: -float(gains[place][0]))
@@ -98,10 +112,10 @@ def _learnable(candidate: Candidate, demand: Demand, generator: np.random.Genera
     return float(sum(means)) / total, np.sum(draws, axis=0) / total
 
 
-def _gain(reading: float | Draws, learnt: float | Draws, trivial: float) -> NDArray[np.float64]:
-    """Predicted IoU over the trivial answer's: what is there at rest, and what is learnt of the rest."""
-    there = (np.asarray(reading) - trivial) / max(1 - trivial, 1e-9)
-    return (1 - trivial) * (1 - (1 - there) * (1 - np.asarray(learnt)))
+def _gain(there: float | Draws, learnt: float | Draws, colour: float | Draws, trivial: float) -> NDArray[np.float64]:
+    """Predicted IoU over the trivial answer's: what is there at rest, what is learnt of the rest, less lost colour."""
+    found = (1 - trivial) * (1 - (1 - np.asarray(there)) * (1 - np.asarray(learnt)))
+    return found - trivial * (1 - np.asarray(colour))
 
 
 def _places(gains: NDArray[np.float64]) -> list[tuple[int, int]]:

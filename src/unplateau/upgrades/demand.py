@@ -1,12 +1,15 @@
-"""What a task demands of each family: read off a diagnosis, or measured quickly by three small trainings.
+"""What a task demands of each family: read off a diagnosis, or measured by three references trained on the task.
 
-Demand is in IoU: what lies between the trivial answer, colour alone, and 1, dealt out to the families.
+Demand is in IoU: what a full supply of the family would add to colour. The references are small networks that differ in
+what they may see, and their own supply is on the eye chart: the demand is what, times their supply, explains best what
+they came to on the task. A reference that lacks capacity is thus not taken for a task that lacks the family.
 
-Axes: N images, C classes, G groups, R resamples.
+Axes: N images, C classes, G groups, K references, R resamples.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,10 +18,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from unplateau.data.splits import refuse_no_inner, split
-from unplateau.experiments.views import object_diameter
-from unplateau.extractors.bounded import bounded
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
 from unplateau.measures.thresholds import Counts, best_threshold, counts_at, iou, mean_over_classes
 from unplateau.training.loop import finetune
@@ -26,24 +28,30 @@ from unplateau.training.recipe import Recipe
 from unplateau.training.scoring import score
 from unplateau.training.train import build_pieces
 from unplateau.types import Interval, Pictures
-from unplateau.upgrades.eyechart import colour_parts
+from unplateau.upgrades.eyechart import COLOUR, colour_parts
 from unplateau.upgrades.probe import Truth, deal, probe
 
 FAMILIES = ("textural", "geometric", "semantic")
 
-RECIPE = Recipe(steps=36, batch=12, evaluations=1)
-"""Of a rung: enough to tell what its reach is good for, not to train it out."""
+REFERENCES = ("orderless-7-13", "reach-13", "unet-12")
+"""Without order, ordered nearby, and the whole image: none of the families is supplied by all of them."""
 
-WIDTH = 8
-"""Channels of a rung at full size."""
+RECIPE = Recipe(steps=100, batch=12, half_size=0.0, evaluations=1)
+"""Of a reference: enough to tell what it is good for, not to train it out."""
+
+WINDOW = 32
+"""Side in pixels of the windows that references of bounded reach are trained on, for they need no more."""
 
 SIDE = 48
-"""Long side in pixels that the rungs are trained at, or less."""
+"""Long side in pixels that the references are trained at, or less: about that of the chart's scenes."""
+
+Supply = dict[str, Interval]
+"""Acuity of each family of an extractor once taught, and of colour."""
 
 
 @dataclass(frozen=True)
 class Demand:
-    """IoU that each family would add to `trivial`, the IoU of colour alone.
+    """IoU that a full supply of each family would add to `trivial`, the IoU of colour alone.
 
     `draws` (R,) of each are resampled together; `source` says where it comes from.
     """
@@ -77,38 +85,55 @@ def demand_of_shares(shares: Mapping[str, Interval], trivial: float, source: str
     return _dealt_out(means, draws, trivial, source)
 
 
-def measured_demand(pictures: Pictures, trivial: float, seed: int) -> Demand:
-    """The demand by three small trainings that differ in reach alone: half an object, two objects, the whole image.
+def measured_demand(pictures: Pictures, trivial: float, supplies: Mapping[str, Supply], seed: int) -> Demand:
+    """The demand by a short training of each reference, whose `supplies` are known by name.
 
-    Texture is worth what the first adds to colour, shape what the second adds to the first. What neither local view
-    gives is left to context, whether or not so short a training found it there.
+    What a reference reached is `trivial` x its supply of colour + the demand x its supply, of each family: the demand
+    is the non-negative solution of least squares (Lawson and Hanson, 1974), cut to what lies above `trivial`.
 
     Raises:
         DataError: too few images or groups to train and report on.
     """
-    small = shrunk(pictures, SIDE)
-    diameter = object_diameter(small)
-    reaches = (max(5.0, diameter / 2), max(9.0, 2 * diameter), float("inf"))
-    named = [bounded(reach, width=WIDTH).architecture for reach in reaches]
-    local, ordered, whole = (_rung_ious(small, name, seed) for name in named)
-    means = np.array([local[0], ordered[0], whole[0]])
-    steps = _steps(means[:, None], trivial)[:, 0]
-    draws = _steps(np.stack([local[1], ordered[1], whole[1]]), trivial)
-    return _dealt_out(steps, draws, trivial, f"measured by {', '.join(named)}")
+    small, generator = shrunk(pictures, SIDE), np.random.default_rng(seed)
+    reached = [_reference_iou(small, name, seed) for name in supplies]
+    drawn = {name: _drawn(supply, generator) for name, supply in supplies.items()}
+    own = np.array([[supply[family].mean for family in FAMILIES] for supply in supplies.values()])
+    colour = np.array([supply[COLOUR].mean for supply in supplies.values()])
+    means = _explained(own, np.array([iou for iou, _ in reached]) - trivial * colour, trivial)
+    draws = np.stack(
+        [
+            _explained(
+                np.array([[each[family][place] for family in FAMILIES] for each in drawn.values()]),
+                np.array([draw[place] for _, draw in reached])
+                - trivial * np.array([each[COLOUR][place] for each in drawn.values()]),
+                trivial,
+            )
+            for place in range(RESAMPLES)
+        ],
+        axis=1,
+    )
+    return _demanded(means, draws, trivial, f"measured by {', '.join(supplies)}")
 
 
-def _steps(ious: NDArray[np.float64], trivial: float) -> NDArray[np.float64]:
-    """What each family adds, (3, R), of the IoU (3, R) of the rungs; a rung that falls back adds nothing."""
-    local = np.maximum(ious[0], trivial)
-    ordered = np.maximum(ious[1], local)
-    return np.stack([local - trivial, ordered - local, 1 - ordered])
+def _drawn(supply: Supply, generator: np.random.Generator) -> dict[str, Draws]:
+    return {family: normal(supply[family], generator) for family in (*FAMILIES, COLOUR)}
+
+
+def _explained(supply: NDArray[np.float64], gains: NDArray[np.float64], trivial: float) -> NDArray[np.float64]:
+    """Demand (3,) that explains the `gains` (K,) of references by their `supply` (K, 3)."""
+    found, _ = nnls(np.maximum(supply, 0.0), gains)
+    return np.asarray(found * min(1.0, (1 - trivial) / max(float(found.sum()), 1e-9)))
+
+
+def _demanded(means: NDArray[np.float64], draws: NDArray[np.float64], trivial: float, source: str) -> Demand:
+    families = {family: interval(float(means[place]), draws[place]) for place, family in enumerate(FAMILIES)}
+    return Demand(trivial, families, dict(zip(FAMILIES, draws, strict=True)), source)
 
 
 def _dealt_out(means: NDArray[np.float64], draws: NDArray[np.float64], trivial: float, source: str) -> Demand:
     """What is to be had above `trivial`, in proportion to non-negative worths (3,) and their draws (3, R)."""
     own, dealt = _proportions(means[:, None])[:, 0] * (1 - trivial), _proportions(draws) * (1 - trivial)
-    families = {family: interval(float(own[place]), dealt[place]) for place, family in enumerate(FAMILIES)}
-    return Demand(trivial, families, dict(zip(FAMILIES, dealt, strict=True)), source)
+    return _demanded(own, dealt, trivial, source)
 
 
 def _proportions(worths: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -123,12 +148,14 @@ def normal(known: Interval, generator: np.random.Generator) -> Draws:
     return known.mean + generator.standard_normal(RESAMPLES) * (half_width / 1.645 if half_width > 0 else 0.0)
 
 
-def _rung_ious(pictures: Pictures, name: str, seed: int) -> tuple[float, Draws]:
+def _reference_iou(pictures: Pictures, name: str, seed: int) -> tuple[float, Draws]:
     """IoU of a short training on images that chose nothing, and its draws over groups."""
     fold = split(pictures, seed=seed)[0]
     refuse_no_inner([fold])
     model = build_pieces(name, "linear", pictures.task.outputs, frozen=False, seed=seed)
-    trained = finetune(model, pictures, fold, RECIPE, seed=seed).model
+    near = math.isfinite(model.extractor.reach)
+    window = (min(WINDOW, pictures.size[0]), min(WINDOW, pictures.size[1])) if near else None
+    trained = finetune(model, pictures, fold, replace(RECIPE, crop=window), seed=seed).model
     threshold = best_threshold(score(trained, pictures, fold.inner)) if pictures.task.outputs == 1 else float("nan")
     counts = counts_at(score(trained, pictures, fold.report), threshold)
     return iou_draws(counts, [pictures.groups[place] for place in fold.report], np.random.default_rng(seed))
@@ -142,6 +169,20 @@ def iou_draws(counts: Counts, groups: list[str], generator: np.random.Generator)
     times = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES).astype(np.float64)
     drawn = np.tensordot(times, summed, axes=1)
     return float(mean_over_classes(iou(summed.sum(0)))), mean_over_classes(iou(drawn))
+
+
+def spread_over(pictures: Pictures, most: int) -> Pictures:
+    """At most so many of the pictures, evenly over all of them; all where fewer would leave one group."""
+    if len(pictures) <= most:
+        return pictures
+    places = np.linspace(0, len(pictures) - 1, most).round().astype(int).tolist()
+    if len({pictures.groups[place] for place in places}) < 2:
+        return pictures
+    names, groups, splits = (
+        tuple(each[place] for place in places) for each in (pictures.names, pictures.groups, pictures.splits)
+    )
+    images, masks = pictures.images[places], pictures.masks[places]
+    return replace(pictures, images=images, masks=masks, names=names, groups=groups, splits=splits)
 
 
 def shrunk(pictures: Pictures, side: int) -> Pictures:

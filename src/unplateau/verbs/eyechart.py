@@ -46,7 +46,8 @@ def eyechart(
 
     Acuity runs from 0, no better than colour alone, to 1, every pixel right: the mean over four grades of planted
     scenes that only this family decides, with a 90 % interval over scenes and seeds. "rest" is the extractor frozen as
-    it came, "taught" the same after a short lesson on other such scenes.
+    it came, "taught" the same after a short lesson on other such scenes. Beside the families stands "colour", from 0,
+    where everything is positive, to 1, what colour alone reads.
 
     Args:
         extractors: names as in `train`, checkpoint files, or "pretrained:NAME" for a network's published weights.
@@ -97,8 +98,13 @@ def _built(name: str, seed: int) -> AbstractExtractor:
             raise PieceError(f"{error} Here: name it 'timm/{bare}@FILE', with FILE where you put it.") from error
 
 
-def charted(named: Sequence[Named], folder: Path, *, size: int, seed: int, told: Told) -> list[dict[str, Any]]:
-    """The charts of extractors, from `eyechart.json` in `folder` as far as they are there; it holds all afterwards."""
+def charted(
+    named: Sequence[Named], folder: Path, *, size: int, seed: int, told: Told, at_rest: bool = True
+) -> list[dict[str, Any]]:
+    """The charts of extractors, from `eyechart.json` in `folder` as far as they are there; it holds all afterwards.
+
+    Without `at_rest` those that are missing are made without what is read at rest, and there is no page of them.
+    """
     refuse_numbers({"seed": seed})
     if size < SMALLEST_SIDE:
         raise UnplateauError(f"`size` must be at least {SMALLEST_SIDE} pixels; got {size}. Give a larger number.")
@@ -107,15 +113,16 @@ def charted(named: Sequence[Named], folder: Path, *, size: int, seed: int, told:
     found = []
     for done, each in enumerate(named, start=1):
         mark = identity(each.extractor)
-        if mark not in kept:
+        if mark not in kept or (at_rest and not kept[mark]["rest"]):
             own = folder / FEATURES / re.sub(r"[^\w.-]+", "-", f"{each.name[-40:]}-{mark[:8]}")
-            kept[mark] = plain(chart(each.name, each.extractor, own, size=size, seed=seed))
+            kept[mark] = plain(chart(each.name, each.extractor, own, size=size, seed=seed, at_rest=at_rest))
         # The same weights may be asked for under another name, and who reads the file looks for that one.
         kept[mark] = {**kept[mark], "extractor": each.name}
         write_json(folder / CHARTED, {**_head(size, seed), "charts": list(kept.values())})
         found.append(kept[mark])
         told(done, len(named), each.name)
-    write_eyechart({**_head(size, seed), "charts": found}, folder / CHART_PAGE)
+    if at_rest:
+        write_eyechart({**_head(size, seed), "charts": found}, folder / CHART_PAGE)
     return found
 
 

@@ -14,14 +14,25 @@ import numpy as np
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
 from unplateau.errors import DataError
+from unplateau.extractors.base import AbstractExtractor
 from unplateau.files import plain, writable_folder, write_json
-from unplateau.measures.intervals import RESAMPLES
+from unplateau.measures.intervals import RESAMPLES, Draws
 from unplateau.progress import Told
 from unplateau.reports import load_diagnosis, write_ranking
 from unplateau.reports.saved import Saved
-from unplateau.types import Interval, Pictures, Sample
+from unplateau.types import Pictures, Sample
 from unplateau.upgrades.choice import Candidate, ranked
-from unplateau.upgrades.demand import FAMILIES, Demand, demand_of_shares, iou_draws, measured_demand, truth_of
+from unplateau.upgrades.demand import (
+    FAMILIES,
+    REFERENCES,
+    Demand,
+    Supply,
+    demand_of_shares,
+    iou_draws,
+    measured_demand,
+    spread_over,
+    truth_of,
+)
 from unplateau.upgrades.demand import trivial_counts as counts_of_colour
 from unplateau.upgrades.eyechart import beside_colour, cost
 from unplateau.upgrades.probe import Truth, probe
@@ -30,6 +41,9 @@ from unplateau.verbs.diagnose import DIAGNOSIS
 from unplateau.verbs.eyechart import FEATURES, Named, charted, named_extractors, supply_of
 
 RANKED, RANK_PAGE = "rank.json", "rank.md"
+
+READ = 96
+"""Images, at most, that weights are read on at rest: the difference that they make shows on few."""
 
 
 def rank(
@@ -49,16 +63,16 @@ def rank(
 ) -> dict[str, Any]:
     """Rank extractors for a task by the IoU that training them would bring; `rank.json` and `rank.md` to `out`.
 
-    Predicted is what a light decoder reads on this task from the frozen extractor beside colour, and, of what is then
-    missing, supply times demand: what the extractor showed on the eye chart that it can learn of each family, as far as
-    the task demands the family.
+    Predicted is the colour that the extractor keeps, what a light decoder reads beyond it on this task from weights
+    that were trained elsewhere, and, of what is then missing, supply times demand: what the extractor showed on the eye
+    chart that it can learn of each family, as far as the task demands the family.
 
     Args:
         data, positive, colours: as in `diagnose`.
         extractors: as in `eyechart`.
         diagnosis: a `diagnosis.json` or its folder, whose shares of the families are the demand, and whose classes,
-            size and seed hold instead of `positive`, `size` and `seed`; None = demand is measured by three small
-            trainings.
+            size and seed hold instead of `positive`, `size` and `seed`; None = demand is measured by three short
+            trainings of reference networks, whose charts are made where they are missing.
         out: where the results go, and the characteristics, which a second call reads.
         charts: the folder of `eyechart`, whose charts are used; what is missing there is measured and added.
         size: long side of the working grid in pixels.
@@ -83,9 +97,11 @@ def rank(
     folder, own_seed = writable_folder(Path(out)), seed if saved is None else int(saved.seed)
     pictures = _pictures(data, saved, positive=positive, size=size, limit=limit, seed=own_seed, colours=colours)
     start = time.perf_counter()
-    entries = charted(named, Path(charts), size=chart_size, seed=seed, told=told or silent)
+    supplies = supplies_of(named, Path(charts), size=chart_size, seed=seed, told=told or silent)
+    # A diagnosis has said what is demanded.
+    references = {} if saved else reference_supplies(Path(charts), size=chart_size, seed=seed)
     charted_at = time.perf_counter()
-    content = task_ranking(pictures, named, [supply_of(entry) for entry in entries], folder, saved, own_seed)
+    content = task_ranking(pictures, named, supplies, references, folder, saved, own_seed)
     content["data"]["path"] = str(data) if isinstance(data, (str, Path)) else "samples"
     content["seconds"] = {"charts": charted_at - start, "task": time.perf_counter() - charted_at}
     written: dict[str, Any] = plain(content)
@@ -94,10 +110,23 @@ def rank(
     return written
 
 
+def supplies_of(named: Sequence[Named], charts: Path, *, size: int, seed: int, told: Told) -> list[Supply]:
+    """What each extractor supplies, from its chart."""
+    entries = charted(named, charts, size=size, seed=seed, told=told, at_rest=False)
+    return [supply_of(entry) for entry in entries]
+
+
+def reference_supplies(charts: Path, *, size: int, seed: int) -> dict[str, Supply]:
+    """What the networks supply that a demand is measured by, from charts of their own, which every task shares."""
+    named = named_extractors(REFERENCES, seed)
+    return dict(zip(REFERENCES, supplies_of(named, charts, size=size, seed=seed, told=silent), strict=True))
+
+
 def task_ranking(
     pictures: Pictures,
     named: Sequence[Named],
-    supplies: Sequence[dict[str, Interval]],
+    supplies: Sequence[Supply],
+    references: Mapping[str, Supply],
     folder: Path,
     saved: Saved | None,
     seed: int,
@@ -105,9 +134,11 @@ def task_ranking(
     """The ranking of extractors whose supply is known, as values."""
     truth = truth_of(pictures, seed)
     trivial, _ = iou_draws(counts_of_colour(pictures, truth, seed), list(pictures.groups), np.random.default_rng(seed))
-    demand = _demand(pictures, saved, trivial, seed)
+    demand = _demand(pictures, references, saved, trivial, seed)
+    few = spread_over(pictures, READ)
+    known = truth_of(few, seed)
     candidates = [
-        _candidate(each, supply, pictures, truth, trivial, folder, seed)
+        _candidate(each, supply, few, known, trivial, folder, seed)
         for each, supply in zip(named, supplies, strict=True)
     ]
     rows = ranked(candidates, demand, seed=seed)
@@ -124,28 +155,34 @@ def task_ranking(
 
 
 def _candidate(
-    each: Named,
-    supply: dict[str, Interval],
-    pictures: Pictures,
-    truth: Truth,
-    trivial: float,
-    folder: Path,
-    seed: int,
+    each: Named, supply: Supply, pictures: Pictures, truth: Truth, trivial: float, folder: Path, seed: int
 ) -> Candidate:
     milliseconds = cost(each.extractor, pictures.size)
+    colour = trivial, np.full(RESAMPLES, trivial)
     if not each.extractor.pretrained:
         # What random weights happen to say is gone once they are trained, so they are not asked.
-        return Candidate(each.name, supply, trivial, np.full(RESAMPLES, trivial), milliseconds)
+        return Candidate(each.name, supply, *colour, *colour, milliseconds)
     own = folder / FEATURES / re.sub(r"[^\w.-]+", "-", each.name[-60:])
-    counts = probe(partial(beside_colour, each.extractor, pictures.images, own), truth, seed)
+    trained = _read(each.extractor, pictures, truth, own, seed)
+    random = named_extractors([each.extractor.architecture], seed)[0].extractor
+    untrained = _read(random, pictures, truth, own.with_name(f"{own.name}-untrained"), seed)
+    return Candidate(each.name, supply, *trained, *untrained, milliseconds)
+
+
+def _read(
+    extractor: AbstractExtractor, pictures: Pictures, truth: Truth, folder: Path, seed: int
+) -> tuple[float, Draws]:
+    """IoU that the light decoder reads of a frozen extractor, and its draws."""
+    counts = probe(partial(beside_colour, extractor, pictures.images, folder), truth, seed)
     # The same resamples for all: what is drawn for one is drawn for the others.
-    reading, draws = iou_draws(counts, list(pictures.groups), np.random.default_rng(seed))
-    return Candidate(each.name, supply, reading, draws, milliseconds)
+    return iou_draws(counts, list(pictures.groups), np.random.default_rng(seed))
 
 
-def _demand(pictures: Pictures, saved: Saved | None, trivial: float, seed: int) -> Demand:
+def _demand(
+    pictures: Pictures, references: Mapping[str, Supply], saved: Saved | None, trivial: float, seed: int
+) -> Demand:
     if saved is None:
-        return measured_demand(pictures, trivial, seed)
+        return measured_demand(pictures, trivial, references, seed)
     return demand_of_shares(dict(saved.families), trivial, "the shares of the diagnosis", seed)
 
 
