@@ -18,6 +18,9 @@ from unplateau.types import Epoch, Fold, Pictures, Sample
 TRUE, FALSE = 1000, 50_000
 """Pixels of an image that are and are not of the class."""
 
+ALIKE = 1100
+"""Pixels of an image that are not of the class and look like it."""
+
 DIAMETER, SIZE = 20.0, (96, 96)
 
 
@@ -34,7 +37,8 @@ def table(ious: np.ndarray, cut: float = 0.5) -> ScoreTable:
 
 
 def told_apart(decided: np.ndarray) -> ScoreTable:
-    """Images with as much area that looks like the class as is of it: told apart where `decided`, else all one score.
+    """Images with a little more area that looks like the class than is of it: told apart where `decided`, else all one
+    score.
 
     To claim all of it has the best IoU; it finds no more than it claims wrongly, except where it is told apart.
     """
@@ -43,7 +47,7 @@ def told_apart(decided: np.ndarray) -> ScoreTable:
     right, wrong, unsure, low = (round(score * BINS) for score in (0.95, 0.3, 0.8, 0.1))
     true, alike = np.where(decided, right, unsure), np.where(decided, wrong, unsure)
     images = np.arange(len(decided))
-    histograms[images, 0, 1, true], histograms[images, 0, 0, alike], histograms[:, 0, 0, low] = TRUE, TRUE, FALSE
+    histograms[images, 0, 1, true], histograms[images, 0, 0, alike], histograms[:, 0, 0, low] = TRUE, ALIKE, FALSE
     chosen = histograms[..., BINS // 2 :].sum(-1)
     argmax = counts_of(chosen[..., 1], chosen.sum(-1), histograms[..., 1, :].sum(-1))
     return ScoreTable(histograms, argmax)
