@@ -60,7 +60,8 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         A family's demand is what is lost without it: texture by what the outlines alone fall short of both, shape by
         what colour and orderless texture fall short of both, context and pretraining by what they add to both. What
         either texture or shape could give alone needs neither; where one of them is needed, what either could give
-        beyond the pixel's own colour counts with it, up to as much again.
+        counts with it, up to as much again: of the IoU what goes beyond the pixel's own colour, of the area all. The
+        shares are of area, at thresholds of their own.
 
     Why it matters: an extractor that lacks the family that decides cannot be helped by losses, sampling or longer
         training.
