@@ -41,6 +41,8 @@ from unplateau.files import plain
 from unplateau.measures.curves import CurveType, curve_type, trend
 from unplateau.measures.thresholds import THRESHOLDS, ScoreTable, best_threshold, mean_iou, net_threshold
 from unplateau.training.recipe import Recipe
+from unplateau.training.saved import load_model
+from unplateau.training.train import train_model
 from unplateau.types import Epoch, Finding, Fold, Interval, Pictures, Verdict
 
 
@@ -767,6 +769,16 @@ def test_a_fit_draws_its_weights_by_its_seed_alone():
     first, again, other = (build_model(a_fit(seed=seed), pictures).state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_fit_that_goes_on_begins_with_the_weights_it_is_given(tmp_path):
+    pictures, recipe = made_pictures(), Recipe(steps=1, batch=2)
+    train_model(pictures, extractor="reach-9", decoder="linear", frozen=False, recipe=recipe, seed=0, folder=tmp_path)
+    fit = a_fit(seed=3, extractor="reach-9")
+    given, fresh = load_model(tmp_path).model.state_dict(), build_model(fit, pictures).state_dict()
+    begun = build_model(replace(fit, start=tmp_path), pictures).state_dict()
+    assert all(torch.equal(begun[name], given[name]) for name in given)
+    assert not all(torch.equal(fresh[name], given[name]) for name in given)
 
 
 def test_a_table_of_many_classes_is_decided_by_its_best_class(run):

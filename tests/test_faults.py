@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from made_run import curve, made_run
+from made_run import changed, curve, made_run
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis import faults as module
 from unplateau.diagnosis.faults import INVALID, Fault, Faults, as_it_is, find_faults, remedy_of, tried, try_repairs
-from unplateau.experiments.fits import Fitted
+from unplateau.experiments.fits import Fit, Fitted
 from unplateau.experiments.plan import CONTEXT, make_fits, make_plan
 from unplateau.experiments.run import Run
 from unplateau.measures.scoring import score_images
@@ -121,3 +121,34 @@ def test_labels_are_judged_by_the_model_that_knows_most():
     assert made_run(baseline="reach-9").witness == CONTEXT
     assert made_run({"context": 0.3, "baseline": 0.6}, baseline="reach-9").witness == "baseline"
     assert made_run().witness == made_run().plan.baseline
+
+
+def begun(fault: Fault, run: Run, monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
+    """What is trained to try a repair of a model whose weights are at hand."""
+    seen: list[Fit] = []
+
+    def trained(fits, views, folder, told):
+        seen.extend(fits)
+        return [run.outcomes[run.plan.baseline][fit.fold] for fit in fits]
+
+    monkeypatch.setattr(module, "run_fits", trained)
+    fits = make_fits(run.plan, run.pictures, run.folds, Recipe(steps=100), 0)
+    own = [replace(fit, start=Path("model")) for fit in fits if fit.name == run.plan.baseline]
+    try_repairs(run, Faults((), (fault,)), own, Path(), lambda *_: None)
+    return seen
+
+
+def test_what_was_learnt_from_shifted_masks_is_kept_and_what_was_learnt_from_wrong_classes_is_not(monkeypatch):
+    run = made_run()
+    fault = Fault("fix-shift", "minutes", "Shifted.", run.pictures, resumes=True)
+    resumed = begun(fault, run, monkeypatch)
+    anew = begun(replace(fault, remedy="fix-class-index", resumes=False), run, monkeypatch)
+    assert {(fit.start, fit.recipe.steps) for fit in resumed} == {(Path("model"), 50)}
+    assert {(fit.start, fit.recipe.steps) for fit in anew} == {(None, 100)}
+
+
+def test_masks_mended_in_part_may_gain_as_much_again():
+    fault = Fault("relabel", "annotation work", "Said.", made_run().pictures, partly=True)
+    below, above = (made_run({"context": score}, noise=0.0, groups=40) for score in (0.5, 0.7))
+    gain = remedy_of(changed(below, **{tried(fault): above.outcomes["context"]}), fault).gain
+    assert gain.high >= 2 * gain.mean > 0

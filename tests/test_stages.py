@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from made_run import changed, made_pictures, made_run
+from unplateau.checks.repeat import RepeatCheck
 from unplateau.data.splits import split
 from unplateau.diagnosis.faults import Faults
-from unplateau.diagnosis.settling import settled
+from unplateau.diagnosis.settling import settled, trial_gain
 from unplateau.diagnosis.stages import later_stages
 from unplateau.experiments.fits import Fit
 from unplateau.experiments.plan import (
@@ -26,7 +27,7 @@ from unplateau.experiments.plan import (
     with_given,
 )
 from unplateau.experiments.run import Run
-from unplateau.experiments.trials import REHEARSAL, make_trials
+from unplateau.experiments.trials import AGAIN, REHEARSAL, make_trials, resumed
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made
 from unplateau.types import Finding, Interval, Verdict
@@ -57,6 +58,51 @@ def test_a_short_run_is_tried_at_its_own_length():
     assert own == {120}
 
 
+def test_the_other_seed_is_trained_as_the_trials_are():
+    for steps, wanted in ((120, 120), (4000, 500)):
+        _, fits = given_fits(steps)
+        (again,) = (fit for fit in fits if fit.name == AGAIN)
+        trial = next(fit for fit in fits if fit.name == "trial rebalance")
+        assert again.recipe.steps == wanted
+        assert again.seed != trial.seed
+        assert (again.extractor, again.decoder) == (trial.extractor, trial.decoder)
+
+
+def test_a_model_goes_on_for_half_of_its_steps_and_never_for_longer_than_it_was_trained():
+    steps = {whole: resumed(Recipe(steps=whole)).steps for whole in (24, 60, 200, 4000)}
+    assert steps == {24: 24, 60: 40, 200: 100, 4000: 500}
+
+
+# ---- what another seed says ----------------------------------------------------------------------------------
+
+
+def with_another_seed(scores: float) -> Run:
+    """A model of .5 whose larger extractor scores .6, and which from another seed scores so much."""
+    run = with_trials(made_run({"context": 0.5}, noise=0.0, groups=40))
+    at = {score: made_run({"context": score}, noise=0.0, groups=40).outcomes["context"] for score in (0.6, scores)}
+    return changed(run, **{"trial larger-extractor": at[0.6], AGAIN: at[scores]})
+
+
+def larger_gain(run: Run) -> Interval:
+    (trial,) = (each for each in run.plan.trials if each.remedy == "larger-extractor")
+    return trial_gain(run, trial)
+
+
+def test_a_trial_is_compared_with_the_mean_of_two_seeds_and_widened_by_how_far_they_lie_apart():
+    alike, apart = larger_gain(with_another_seed(0.5)), larger_gain(with_another_seed(0.3))
+    assert alike.mean == pytest.approx(0.1, abs=0.02)
+    assert apart.mean == pytest.approx(0.2, abs=0.03)
+    assert apart.high - apart.low > 3 * (alike.high - alike.low)
+
+
+def test_seeds_that_lie_apart_are_a_concern_and_said_in_the_evidence():
+    check = RepeatCheck()
+    said = {score: check.judge(check.measure(with_another_seed(score))) for score in (0.5, 0.3)}
+    assert [said[score].verdict for score in (0.5, 0.3)] == [Verdict.SOUND, Verdict.CONCERN]
+    assert "0.3" in said[0.3].claim
+    assert check.judge(check.measure(made_run())).verdict is Verdict.UNDETERMINED
+
+
 # ---- in which order ------------------------------------------------------------------------------------------
 
 
@@ -68,15 +114,16 @@ def with_trials(run: Run) -> Run:
 def staged(run: Run) -> list[list[str]]:
     recipe = Recipe(steps=4)
     fits = make_fits(run.plan, run.pictures, run.folds[:1], recipe, 0)
-    wanted = [*fits, *(replace(fits[0], name=trial.name) for trial in run.plan.trials)]
+    again = [AGAIN, *(trial.name for trial in run.plan.trials)] if run.plan.trials else []
+    wanted = [*fits, *(replace(fits[0], name=name) for name in again)]
     return [sorted(fit.name for fit in stage) for stage in later_stages(run, wanted)]
 
 
 def test_what_is_known_by_heart_asks_for_data_first_and_what_is_not_for_another_model():
     heart = staged(with_trials(made_run({"context": 0.5}, seen=0.9)))
     not_learnt = staged(with_trials(made_run({"context": 0.5}, seen=0.5)))
-    assert heart[0] == [less_name(0.25), less_name(0.5)]
-    assert not_learnt[0] == ["trial larger-extractor", "trial rebalance"]
+    assert heart[:2] == [[less_name(0.25), less_name(0.5)], [AGAIN, "trial larger-extractor"]]
+    assert not_learnt[:2] == [[AGAIN, "trial larger-extractor"], ["trial rebalance", "trial stronger-decoder"]]
 
 
 def test_the_candidate_comes_before_the_ladder_and_nothing_is_trained_twice():

@@ -1,13 +1,14 @@
 """How often is the diagnosis right? Planted cases, diagnosed blind, beside what every remedy truly gains.
 
     python -m benchmarks.truth --quick
+    python -m benchmarks.truth --blind
     python -m benchmarks.truth --unseen
     python -m benchmarks.truth --full
 
 Prints a row a case and one line of JSON at the end. Cases whose base took part in fitting anything are summed apart.
-`--unseen` is of bases that nothing was fitted on or mended by. A case that the door refuses costs no training: its
-ratio counts as 0. The truth is `oracle.json`, made by `python -m benchmarks.truth.oracle`. What is done is kept in
-`runs/truth`.
+`--blind` is of bases that nothing was fitted on or mended by when it was first run, and so was `--unseen`. A case that
+the door refuses costs no training: its ratio counts as 0. The truth is `oracle.json`, made by
+`python -m benchmarks.truth.oracle`. What is done is kept in `runs/truth`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.label_ceiling import error
-from benchmarks.truth.bases import BASES, DATA
-from benchmarks.truth.cases import FULL, QUICK, UNSEEN, Case, case_name, make_case
+from benchmarks.truth.bases import BASES, DATA, REAL
+from benchmarks.truth.cases import SETS, Case, add_sets, case_name, make_case
 from benchmarks.truth.matrix import draw_matrix
 from benchmarks.truth.oracle import TABLE
 from benchmarks.truth.remedies import BY_CONSTRUCTION
@@ -53,7 +54,7 @@ def summed(rows: Sequence[tuple[Judged, Told]]) -> dict[str, Any]:
 
 def available(name: str) -> bool:
     """Whether the data of a base are here: planted ones always, real ones where their folder is."""
-    return name not in ("human", "fire_video", "bubil_cells") or (DATA / name).is_dir()
+    return name not in REAL or (DATA / name).is_dir()
 
 
 def run(case: Case, truth: dict[str, Any]) -> tuple[Judged, Told]:
@@ -70,14 +71,12 @@ def run(case: Case, truth: dict[str, Any]) -> tuple[Judged, Told]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--unseen", action="store_true")
-    parser.add_argument("--full", action="store_true")
+    add_sets(parser, default="quick")
     parser.add_argument("--ceiling", action="store_true", help="also the error of the label ceiling: minutes more")
     parser.add_argument("--done", action="store_true", help="only the cases that were diagnosed before")
     args = parser.parse_args()
     truth = json.loads(TABLE.read_text())
-    chosen = [each for each in (FULL if args.full else UNSEEN if args.unseen else QUICK) if available(each[0])]
+    chosen = [each for each in SETS[args.set] if available(each[0])]
     known = [each for each in chosen if each[1] in BY_CONSTRUCTION or case_name(*each) in truth]
     if args.done:
         known = [each for each in known if (RUNS / case_name(*each) / "told.json").exists()]
@@ -85,7 +84,7 @@ def main() -> None:
     rows = [run(make_case(*each), truth) for each in known]
     fitted = [row for row, each in zip(rows, known, strict=True) if BASES[each[0]].fitted]
     others = [row for row, each in zip(rows, known, strict=True) if not BASES[each[0]].fitted]
-    if not args.unseen:
+    if args.set in ("quick", "full"):
         draw_matrix([judged for judged, _ in rows], MATRIX)
     print("fitted bases:", json.dumps(summed(fitted)))
     print("other bases:", json.dumps(summed(others)))

@@ -7,7 +7,7 @@ held out to measure true gains. Groups never cross these parts.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import pairwise
@@ -17,11 +17,15 @@ import numpy as np
 from PIL import Image
 
 from unplateau.data import open_data
-from unplateau.scenes import scenes
+from unplateau.scenes import mixture, scenes
+from unplateau.scenes.catalogue import plant
 from unplateau.types import IGNORE, Sample
 
 DATA = Path(os.environ.get("UNPLATEAU_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 SIDE = 64
+TILE = 128
+"""Native pixels of a side, where thin things would be lost in a whole image made small."""
+
 TRAIN, VAL, TEST = 64, 48, 96
 
 
@@ -53,8 +57,17 @@ def planted(kind: str) -> World:
     return World(kind, *_cut(tuple(made), (TRAIN, 3 * TRAIN, VAL, TEST)))
 
 
-def real(name: str, positive: int) -> World:
-    """A real set, shrunk, its groups dealt whole: a quarter of what trains is the case, the rest is `extra`."""
+def mixed(name: str, shares: Mapping[str, float]) -> World:
+    """Scenes that look alike and are each decided by one of several families; each is its own group."""
+    made = plant(mixture(shares), 4 * TRAIN + VAL + TEST, name=name, size=(SIDE, SIDE), seed=78)
+    return World(name, *_cut(tuple(made), (TRAIN, 3 * TRAIN, VAL, TEST)))
+
+
+def real(name: str, positive: int, tiled: bool = False) -> World:
+    """A real set, shrunk, its groups dealt whole: a quarter of what trains is the case, the rest is `extra`.
+
+    `tiled`: squares of `TILE` native pixels that hold any of the class, instead of whole images.
+    """
     source = open_data(DATA / name)
     rng = np.random.default_rng(5)
     groups = rng.permutation(sorted(set(source.groups)))
@@ -65,10 +78,9 @@ def real(name: str, positive: int) -> World:
     parts = [set(groups[low:high].tolist()) for low, high in pairwise(bounds)]
     pools = [[i for i, group in enumerate(source.groups) if group in part] for part in parts]
     wanted = (4 * TRAIN, VAL, TEST)
-    read = [
-        tuple(_small(source.sample(i), positive) for i in _spread(pool, n))
-        for pool, n in zip(pools, wanted, strict=True)
-    ]
+    cut = _tiles if tiled else _whole
+    found = [[piece for i in pool for piece in cut(source.sample(i), positive)] for pool in pools]
+    read = [tuple(_small(each, positive) for each in _spread(pool, n)) for pool, n in zip(found, wanted, strict=True)]
     order = rng.permutation(len(read[0]))
     quarter = max(8, len(order) // 4)
     train, extra = (tuple(read[0][i] for i in part) for part in (order[:quarter], order[quarter:]))
@@ -83,9 +95,26 @@ def _cut(made: tuple[Sample, ...], sizes: tuple[int, ...]) -> list[tuple[Sample,
     return parts
 
 
-def _spread(pool: list[int], count: int) -> list[int]:
+def _spread(pool: list[Sample], count: int) -> list[Sample]:
     places = np.linspace(0, len(pool) - 1, min(count, len(pool))).round().astype(int)
     return [pool[place] for place in places]
+
+
+def _whole(sample: Sample, positive: int) -> list[Sample]:
+    return [sample]
+
+
+def _tiles(sample: Sample, positive: int) -> list[Sample]:
+    """Squares side by side from the first corner on; those without the class, or partly unlabelled, are left out."""
+    height, width = sample.mask.shape
+    made = []
+    for top in range(0, height - TILE + 1, TILE):
+        for left in range(0, width - TILE + 1, TILE):
+            window = (slice(top, top + TILE), slice(left, left + TILE))
+            mask = sample.mask[window]
+            if (mask == positive).any() and not (mask == IGNORE).any():
+                made.append(replace(sample, name=f"{sample.name}-{top}-{left}", image=sample.image[window], mask=mask))
+    return made
 
 
 def _small(sample: Sample, positive: int) -> Sample:
@@ -107,8 +136,14 @@ BASES = {
         Base("human", partial(real, "human", 1), 160, fitted=True),
         Base("fire_video", partial(real, "fire_video", 1), 160, fitted=False),
         Base("bubil_cells", partial(real, "bubil_cells", 1), 160, fitted=False),
+        Base("drive_full", partial(real, "drive_full", 1, tiled=True), 160, fitted=False),
+        Base("crackforest_full", partial(real, "crackforest_full", 1, tiled=True), 160, fitted=False),
+        Base("texture-or-shape", partial(mixed, "mixed", {"texture": 0.5, "geometry": 0.5}), 240, fitted=False),
     )
 }
+
+REAL = ("human", "fire_video", "bubil_cells", "drive_full", "crackforest_full")
+"""Bases that need a data set."""
 
 
 @cache

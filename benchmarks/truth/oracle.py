@@ -1,7 +1,7 @@
 """The oracle: every remedy of every case trained for real, three seeds, scored on clean images that nobody else saw.
 
     python -m benchmarks.truth.oracle --quick     the cases of the quick set
-    python -m benchmarks.truth.oracle --unseen    those of the bases that nothing was mended by
+    python -m benchmarks.truth.oracle --blind     those of bases that nothing had been mended by; --unseen: older ones
     python -m benchmarks.truth.oracle             all of them
     python -m benchmarks.truth.oracle --only geometry-normalisation-1
 
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from joblib import Parallel, delayed
 
 from benchmarks.truth.bases import world
-from benchmarks.truth.cases import FULL, QUICK, UNSEEN, Case, case_name, make_case
+from benchmarks.truth.cases import SETS, Case, add_sets, case_name, make_case
 from benchmarks.truth.remedies import BY_CONSTRUCTION, Trial, as_is, trials
 from unplateau.data import open_data, read_pictures
 from unplateau.diagnosis.diagnose import RECIPE
@@ -138,13 +138,12 @@ def truth_of(case: Case) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--unseen", action="store_true")
+    add_sets(parser, default="full")
     parser.add_argument("--again", action="store_true", help="also the cases that the table has")
     parser.add_argument("--only", nargs="+", help="names of the cases, such as geometry-normalisation-1")
     args = parser.parse_args()
     table = json.loads(TABLE.read_text()) if TABLE.exists() else {}
-    for base, plant, strength in QUICK if args.quick else UNSEEN if args.unseen else FULL:
+    for base, plant, strength in SETS[args.set]:
         known = case_name(base, plant, strength) in table and not args.again
         if plant in BY_CONSTRUCTION or known or (args.only and case_name(base, plant, strength) not in args.only):
             continue

@@ -16,16 +16,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.truth.bases import world
 from benchmarks.truth.cases import Case
-from benchmarks.truth.oracle import recipe
+from benchmarks.truth.oracle import native_table, recipe
 from benchmarks.truth.remedies import BY_CONSTRUCTION, candidate
 from unplateau import api
 from unplateau.data import open_data, read_pictures
 from unplateau.errors import DataError
 from unplateau.experiments.given import answered, its_fold, load_given
 from unplateau.files import write_bytes, write_json
-from unplateau.measures.thresholds import counts_at
+from unplateau.measures.thresholds import best_threshold, counts_at, mean_iou
 from unplateau.training.saved import FACTS
+from unplateau.training.scoring import answers
 from unplateau.training.train import train_model
 from unplateau.types import Pictures, Sample
 
@@ -41,7 +43,8 @@ NOTHING = "nothing"
 class Told:
     """What the diagnosis said of a case: the first remedy, every predicted gain, and what it cost.
 
-    `seconds` are those of the diagnosis, `baseline_seconds` those of the user's own training before it.
+    `seconds` are those of the diagnosis, `baseline_seconds` those of the user's own training before it. `moved` is what
+    the best threshold on the validation images truly adds to the user's very model; nan where it was not measured.
     """
 
     case: str
@@ -52,6 +55,7 @@ class Told:
     iou: float | None
     seconds: float
     baseline_seconds: float
+    moved: float = math.nan
 
 
 def diagnose(case: Case) -> Told:
@@ -91,7 +95,24 @@ def _diagnosed(case: Case, folder: Path) -> Told:
         said["baseline"]["iou"],
         time.perf_counter() - middle,
         middle - start,
+        moved(case, model),
     )
+
+
+def moved(case: Case, folder: Path) -> float:
+    """IoU on clean images that the user's model gains by the threshold that the validation images prefer to its own.
+
+    Another training would have another threshold, and a training's threshold is no longer always the best one.
+    """
+    given, samples = load_given(folder), (*case.val, *world(case.base).test)
+    named = [replace(each, name=str(number), split="") for number, each in enumerate(samples)]
+    pictures = read_pictures(open_data(named), positive=[1], size=case.setup.size, seed=0)
+    cut = len(case.val)
+    val, test = (
+        native_table(answers(given.saved.model, pictures, tuple(part)), [samples[index] for index in part])
+        for part in (range(cut), range(cut, len(samples)))
+    )
+    return mean_iou(test.at(best_threshold(val))) - mean_iou(test.at(given.saved.threshold))
 
 
 def _users_run(case: Case, data: Path, model: Path) -> None:
@@ -171,6 +192,8 @@ def judge(case: Case, told: Told, oracle: dict[str, Any]) -> Judged:
         wanted = BY_CONSTRUCTION[case.plant]
         return Judged(case.name, told.first, (wanted,), told.first == wanted, 0.0, 0, 0, False)
     true = {NOTHING: 0.0, **{name: float(np.mean(each)) for name, each in oracle["gains"].items()}}
+    if math.isfinite(told.moved):
+        true["move-threshold"] = told.moved
     best = max(true.values())
     named = true.get(told.first, 0.0)
     inside = [low <= true.get(name, 0.0) <= high for name, (_, low, high) in told.gains.items() if name in true]

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from unplateau.checks.check import AbstractCheck
 from unplateau.experiments.run import Run, Sums
-from unplateau.measures.intervals import interval
 from unplateau.measures.thresholds import THRESHOLDS, ScoreTable, best_threshold, iou_by_threshold, join
 from unplateau.types import Epoch, Finding, Interval, Verdict
 
@@ -26,11 +25,11 @@ class OperatingMeasured:
     """The curve over thresholds (pooled report images of the baseline), and three readings of it.
 
     `chosen` is the mean over folds of the thresholds that inner images chose, `best` the best one afterwards.
-    `regret` is what the best one would add; `from_half` what choosing added over 0.5. `explained` is the share of the
+    `regret` is what thresholds chosen on the other groups that report would add; `from_half` what choosing added over
+    0.5. `explained` is the share of the
     variance of the IoU from one evaluation to the next that the threshold explains, `by_coverage` the share that
     the logarithm of the coverage explains; nan when there is no variance or more than one class. `crossfitted` says
-    that no inner image chose: `chosen` came with the answers, and `regret` is what thresholds chosen on the other
-    groups would add to it.
+    that no inner image chose: `chosen` came with the answers.
     """
 
     thresholds: tuple[float, ...]
@@ -54,9 +53,8 @@ class OperatingPointCheck(AbstractCheck[OperatingMeasured]):
 
     Why it matters: a threshold costs nothing to move, and its wobble looks like learning.
 
-    When it misleads: the best threshold is found on the images that report it, so the regret is a little too large,
-        except for saved answers, where each group is read at the threshold that the others choose; with few groups to
-        choose on the chosen threshold is itself noise.
+    When it misleads: each group is read at the threshold that nine tenths of the others choose, which with few groups
+        is itself noise; the best threshold of all images that report would add a little more, and not on new ones.
 
     What to do next: choose the threshold on inner images, once, after training.
 
@@ -83,7 +81,7 @@ class OperatingPointCheck(AbstractCheck[OperatingMeasured]):
             iou=tuple(iou_by_threshold(joined)[0].tolist()),
             chosen=float(np.nanmean([fitted.threshold for fitted in fits])),
             best=best,
-            regret=compare.difference(crossfitted(run, tables), ours) if alone else _regret(run, fixed),
+            regret=compare.difference(crossfitted(run, tables), ours),
             from_half=compare.difference(ours, fixed(0.5)),
             explained=explained,
             by_coverage=by_coverage,
@@ -155,17 +153,7 @@ def _moved(measured: OperatingMeasured) -> str:
             f"{measured.best:.2f}) would change the IoU by {measured.regret:+.3f}."
         )
     return (
-        f"Moving the threshold from {measured.chosen:.2f}, chosen on inner images, to the best one afterwards "
-        f"({measured.best:.2f}) would change the IoU by {measured.regret:+.3f}; choosing it gained "
+        f"Moving the threshold from {measured.chosen:.2f}, chosen on inner images, to one that the other groups choose "
+        f"for each (about {measured.best:.2f}) would change the IoU by {measured.regret:+.3f}; choosing it gained "
         f"{measured.from_half:+.3f} over 0.5."
     )
-
-
-def _regret(run: Run, fixed: object) -> Interval:
-    """What the best single threshold of all report images adds to those that each fold chose; may be negative."""
-    grid = np.arange(0.05, 1.0, 0.05)
-    draws = np.stack([run.resampler.draws(fixed(each)) for each in grid])  # type: ignore[operator]
-    means = np.array([run.resampler.mean(fixed(each)) for each in grid])  # type: ignore[operator]
-    place = int(np.nanargmax(means))
-    ours = run.sums(run.plan.baseline)
-    return interval(float(means[place]) - run.resampler.mean(ours), draws[place] - run.resampler.draws(ours))

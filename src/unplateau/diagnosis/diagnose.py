@@ -21,6 +21,7 @@ from unplateau.checks.metric import MetricCheck
 from unplateau.checks.normalisation import NormalisationCheck
 from unplateau.checks.operating_point import OperatingMeasured, OperatingPointCheck
 from unplateau.checks.overfit import STEPS, OverfitCheck, again, fits_by_heart, learnt, one_batch
+from unplateau.checks.repeat import RepeatCheck
 from unplateau.checks.resolution import ResolutionCheck, ResolutionMeasured, grid_costs
 from unplateau.checks.shuffled import SHUFFLED, ShuffledCheck, shuffled_fit
 from unplateau.data.pictures import read_again
@@ -66,6 +67,7 @@ CHECKS = {
     "operating point": OperatingPointCheck,
     "resolution": ResolutionCheck,
     "capacity": CapacityCheck,
+    "repeat": RepeatCheck,
     "anatomy": AnatomyCheck,
     "label ceiling": LabelCeilingCheck,
     "alignment": AlignmentCheck,
@@ -146,7 +148,7 @@ def train_given(source: AbstractSource, pictures: Pictures, order: Order, given:
         run = replace(run, plan=replace(plan, trials=(*plan.trials, finer)), _sums={})
     fits = make_given_fits(run.plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
     again = make_fits(plan, pictures, parts, given.recipe, given.made.seed)
-    return _in_stages(run, fits, [fit for fit in again if fit.name == plan.baseline], order)
+    return _in_stages(run, fits, [fit for fit in again if fit.name == plan.baseline], order, start=given.folder)
 
 
 def fitting(recipe: Recipe, diameter: float) -> Recipe:
@@ -154,15 +156,20 @@ def fitting(recipe: Recipe, diameter: float) -> Recipe:
     return replace(recipe, half_size=max(recipe.half_size, MOSTLY_HALF)) if diameter >= LARGE else recipe
 
 
-def _in_stages(run: Run, fits: list[Fit], own: list[Fit], order: Order) -> tuple[Run, Faults]:
-    """Train what settles most first, and stop when it is settled. `own` are the trainings of the model in question."""
+def _in_stages(
+    run: Run, fits: list[Fit], own: list[Fit], order: Order, start: Path | None = None
+) -> tuple[Run, Faults]:
+    """Train what settles most first, and stop when it is settled. `own` are the trainings of the model in question, and
+    `start` the folder of its weights where it was given.
+    """
     first = first_stage(run.plan, fits)
     prior = tuple(position_scores(run.pictures, fold) for fold in run.folds)
     run = _trained(replace(run, outcomes={PRIOR: prior, **run.outcomes}), first, _told_on(order, 0, len(fits)))
     done = len(first)
     run = _controlled(run, own[0], replace(order, told=lambda *_: order.told(done, len(fits), "a control")))
     faults = find_faults(run, own[0])
-    run = try_repairs(run, faults, own, order.cache, lambda *_: order.told(done, len(fits), "a repair"))
+    mended = [replace(fit, start=start) for fit in own]
+    run = try_repairs(run, faults, mended, order.cache, lambda *_: order.told(done, len(fits), "a repair"))
     for stage in later_stages(run, fits):
         if not order.thorough and settled(run, faults):
             break
@@ -207,7 +214,7 @@ def measure_all(run: Run, faults: Faults) -> Measurements:
     """Ask every question of a run; those about its data were asked before. What was not trained is not asked."""
     ladder, data, curve = LadderCheck(), DataScaleCheck(), CurveCheck()
     operating, resolution, capacity = OperatingPointCheck(), ResolutionCheck(), CapacityCheck()
-    anatomy, ceiling = AnatomyCheck(), LabelCeilingCheck()
+    repeat, anatomy, ceiling = RepeatCheck(), AnatomyCheck(), LabelCeilingCheck()
     measured = (
         ladder.measure(run),
         data.measure(run),
@@ -223,6 +230,7 @@ def measure_all(run: Run, faults: Faults) -> Measurements:
         operating.judge(measured[3]),
         resolution.judge(measured[4]),
         capacity.judge(measured[5]),
+        repeat.judge(repeat.measure(run)),
         anatomy.judge(anatomy.measure(run)),
         ceiling.judge(ceiling.measure(run)),
         *faults.findings,

@@ -27,6 +27,7 @@ from unplateau.checks.realigned import realigned
 from unplateau.checks.shuffled import ShuffledCheck
 from unplateau.experiments.fits import Fit, Fitted, run_fits
 from unplateau.experiments.run import Run, Sums, decided
+from unplateau.experiments.trials import resumed
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS, ScoreTable, counts_at, mean_iou
 from unplateau.progress import Told
@@ -44,7 +45,8 @@ MANY, WORTH = 0.05, 0.01
 class Fault:
     """Something that surely is wrong. `repaired` is what to train on to see what it costs, `instead` how to train where
     that is what is wrong; None where no training can tell, and then `gain` says by how much the number is off. `partly`
-    where the repair leaves out what is doubtful: then the old number is what was counted with it.
+    where the repair leaves out what is doubtful: then the old number is what was counted with it. `resumes` where most
+    of what the model has learnt still holds on repaired masks, so that it may go on from there.
     """
 
     remedy: str
@@ -54,6 +56,7 @@ class Fault:
     gain: Interval | None = None
     partly: bool = False
     instead: Fit | None = None
+    resumes: bool = False
 
     @property
     def trained(self) -> bool:
@@ -107,7 +110,8 @@ def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: To
     """The run with the outcomes of the baseline trained on repaired masks, and of its old answers scored on them; or
     trained as it should have been.
 
-    `fits` are the baseline's own trainings, one a fold.
+    `fits` are the baseline's own trainings, one a fold. Where a fault resumes and they say where its weights are they
+    go on from them for half of their steps; others begin anew.
     """
     outcomes = dict(run.outcomes)
     for fault in faults.faults:
@@ -117,7 +121,8 @@ def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: To
             outcomes[tried(fault)] = tuple(run_fits(other, {"image": run.pictures}, cache, told))
         if fault.repaired is None:
             continue
-        again = [replace(fit, name=tried(fault), view=tried(fault), maps=()) for fit in fits]
+        begun = [_gone_on(fit) if fault.resumes else replace(fit, start=None) for fit in fits]
+        again = [replace(fit, name=tried(fault), view=tried(fault), maps=()) for fit in begun]
         imposed = run.outcomes[run.plan.baseline][0].imposed
         done = run_fits(again, {tried(fault): fault.repaired}, cache, told)
         outcomes[tried(fault)] = tuple(replace(each, fixed=imposed) for each in done)
@@ -139,12 +144,20 @@ def remedy_of(run: Run, fault: Fault) -> Remedy:
         f"Trained {where[0]} the baseline scores {compare.interval(above):.3f}{where[1]}; as it is, "
         f"{compare.interval(below):.3f}.",
     )
-    return Remedy(fault.remedy, compare.difference(above, below), fault.cost, evidence)
+    gain = compare.difference(above, below)
+    if fault.partly:
+        # As much again may lie in what was not found, or left out as doubtful.
+        gain = Interval(gain.mean, gain.low, gain.high + max(0.0, gain.mean))
+    return Remedy(fault.remedy, gain, fault.cost, evidence)
 
 
 def _instead(fit: Fit, other: Fit) -> Fit:
-    """The fit with the pieces and the recipe of another."""
-    return replace(fit, extractor=other.extractor, frozen=other.frozen, recipe=other.recipe)
+    """The fit with the pieces and the recipe of another, from random weights: what was wrong has spoilt the others."""
+    return replace(fit, start=None, extractor=other.extractor, frozen=other.frozen, recipe=other.recipe)
+
+
+def _gone_on(fit: Fit) -> Fit:
+    return fit if fit.start is None else replace(fit, recipe=resumed(fit.recipe))
 
 
 def _rescored(run: Run, repaired: Pictures, number: int) -> Fitted:
@@ -175,7 +188,7 @@ def concluded(
 
 
 def _shifted(run: Run, measured: AlignmentMeasured, claim: str) -> Fault:
-    return Fault("fix-shift", "minutes", claim, realigned(run.pictures, measured))
+    return Fault("fix-shift", "minutes", claim, realigned(run.pictures, measured), resumes=True)
 
 
 def _misnumbered(run: Run, measured: ClassIndexMeasured, claim: str) -> Fault:
@@ -186,7 +199,7 @@ def _mislabelled(run: Run, measured: LabelsMeasured, claim: str) -> Fault:
     mended = labels.repaired(run.pictures, run.answers_of(run.witness), measured)
     swapped = len(measured.partners) >= len({spot.picture for spot in (*measured.spots, *measured.denied)}) / 2
     remedy, cost = ("fix-pairing", "minutes") if swapped else ("relabel", "annotation work")
-    return Fault(remedy, cost, claim, mended, partly=measured.by_lot)
+    return Fault(remedy, cost, claim, mended, partly=measured.by_lot, resumes=not swapped)
 
 
 def leaked(run: Run, measured: LeaksMeasured, claim: str) -> Fault | None:
@@ -238,13 +251,18 @@ def without_twins(run: Run, measured: LeaksMeasured) -> Interval:
 
 
 def at_home(run: Run) -> Interval:
-    """What the baseline scores on held-out images from where it was trained, minus what it scores where it reports."""
+    """What the baseline scores on held-out images from where it was trained, minus what it scores where it reports.
+
+    Images from there may be easier or harder than those that report, which no training here tells: the interval is from
+    half of that to twice as much, and the chance of the images on top.
+    """
     fits = run.outcomes[run.plan.baseline]
     inner = np.array([_iou(fitted.inner, fitted.threshold) for fitted in fits])
     report = run.reading(run.plan.baseline)
     gain = float(inner.mean()) - report.mean
     spread = (report.high - report.low) / 2
-    return Interval(gain, gain - spread, gain + spread)
+    low, high = sorted((gain / 2, 2 * gain))
+    return Interval(gain, low - spread, min(high + spread, 1 - report.mean))
 
 
 def _iou(table: ScoreTable, threshold: float) -> float:

@@ -6,7 +6,9 @@ from unplateau.checks.data_scale import FEW, by_gap, unrelated
 from unplateau.checks.ladder import PRIOR
 from unplateau.diagnosis.diagnose import Measurements
 from unplateau.diagnosis.settling import tried
+from unplateau.experiments.plan import CONTEXT
 from unplateau.experiments.run import Run
+from unplateau.experiments.trials import AGAIN
 from unplateau.types import Interval, Remedy
 
 RISES = 0.01
@@ -60,8 +62,9 @@ def rough_contours(run: Run, measured: Measurements, others: float) -> Remedy | 
 
 def unlearnt(run: Run) -> Interval | None:
     """What pairing masks rightly may add where no model learns more than position: anything. None where one does."""
-    names = [run.plan.baseline, *(trial.name for trial in tried(run))]
-    if len(names) == 1 or PRIOR not in run.outcomes:
+    trials = [trial.name for trial in run.plan.trials]
+    names = [name for name in (run.plan.baseline, AGAIN, CONTEXT, *trials) if name in run.outcomes]
+    if not tried(run) or PRIOR not in run.outcomes:
         return None
     most = max(run.reading(name).mean for name in names)
     if most > run.reading(PRIOR).mean + LEARNT:

@@ -9,7 +9,7 @@ from unplateau.checks.ladder import PRIOR, climbed
 from unplateau.checks.operating_point import OperatingPointCheck
 from unplateau.checks.resolution import finer_gain
 from unplateau.diagnosis.faults import INVALID, Fault, Faults, remedy_of
-from unplateau.experiments.gains import TIE, over_seeds
+from unplateau.experiments.gains import TIE, beside, over_seeds
 from unplateau.experiments.plan import CANDIDATE, CONTEXT
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, LONGER, Trial
@@ -88,7 +88,7 @@ def tried(run: Run) -> tuple[Trial, ...]:
 
 def trial_gain(run: Run, trial: Trial) -> Interval:
     """What a trial adds to the model in question, as wide as seeds make it."""
-    return over_seeds(run.resampler.difference(run.sums(trial.name), run.sums(run.plan.control)), run)
+    return over_seeds(run.resampler.difference(run.sums(trial.name), beside(run)), run)
 
 
 def contested_gain(run: Run, trial: Trial) -> Interval | None:

@@ -9,7 +9,7 @@ from unplateau.checks.capacity import FITS, CapacityCheck
 from unplateau.experiments.fits import Fit
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED, Plan, less_name
 from unplateau.experiments.run import Run
-from unplateau.experiments.trials import FINER, LONGER, REHEARSAL
+from unplateau.experiments.trials import AGAIN, FINER, LONGER, REHEARSAL
 
 AT_A_TIME: Final = 2
 """Trainings between two questions whether the verdict is settled. It does not follow the number of cores, so that the
@@ -48,7 +48,7 @@ def _own_order(run: Run) -> list[str]:
     plan = run.plan
     planned = {trial.remedy: trial.name for trial in plan.trials}
     tried = [planned[remedy] for remedy in TRIALS if remedy in planned]
-    control = [REHEARSAL] if plan.rehearsal else []
+    control = [REHEARSAL, AGAIN] if plan.rehearsal else [AGAIN]
     shares = [less_name(fraction) for fraction in plan.fractions]
     return [*shares, *control, *tried, HALF_STEPS] if _by_heart(run) else [*control, *tried, *shares, HALF_STEPS]
 

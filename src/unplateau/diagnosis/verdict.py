@@ -13,7 +13,7 @@ from unplateau.diagnosis.settling import FEWEST, candidate_gain, contested_gain,
 from unplateau.experiments.gains import TIE, over_seeds, worth_listing
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, UNTRAINED
 from unplateau.experiments.run import Run
-from unplateau.experiments.trials import FINER, LONGER, Trial
+from unplateau.experiments.trials import AGAIN, FINER, LONGER, Trial
 from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
 
 ALL = 0.95
@@ -39,6 +39,11 @@ WIDER = 2.5
 """How many times as wide such a gain's interval must be to hold nine in ten of the true ones, where each was trained
 once: from the fitted bases of `benchmarks.truth`."""
 
+ON_OTHERS = math.sqrt(2)
+"""How many times as wide the interval of a threshold's gain is on as many other images as on those that measured it:
+both have the chance of their images.
+"""
+
 BY_HEART = "Few unrelated images train: the gain is inferred from how much better it does on those."
 
 BUGS = ("alignment", "class index", "leaks", "metric", "one-batch overfit", "shuffled labels", "normalisation")
@@ -57,8 +62,12 @@ class ScaleAnswer:
 
 def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
     """Every remedy whose gain this run can tell, also where it is nothing, largest gain first."""
+    repairs = [_repair(run, fault) for fault in measured.faults.faults]
+    if any(repair.name in OF_LABELS for repair in repairs) and unlearnt(run):
+        # From masks of which nothing is learnt no other change learns anything either: that says nothing of it.
+        return tuple(repairs)
     candidates = [
-        *(_repair(run, fault) for fault in measured.faults.faults),
+        *repairs,
         _richer_pretraining(run, measured),
         None if run.plan.trials else _more_context(run, measured),
         _more_data(run, measured),
@@ -80,21 +89,23 @@ def find_remedies(considered: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
 
 
 def calibrated(remedies: tuple[Remedy, ...], run: Run) -> tuple[Remedy, ...]:
-    """The remedies as they are told: what single trainings measured, as wide as the truth has found it to be off.
+    """The remedies as they are told: what single trainings measured, as wide as the truth has found it to be off, and a
+    threshold as wide as on other images.
 
     What is listed, and in which order, is decided before: a wide interval is no reason to keep a gain back.
     """
     if len(run.folds) > 1:
         return remedies
+    moved = {"move-threshold": ON_OTHERS}
     single = (*SINGLE, FINER) if run.trial(FINER) else SINGLE
     # What two trainings contradict each other about is as wide as both already.
     contested = {trial.remedy for trial in tried(run) if contested_gain(run, trial)}
-    wider = set(single) - contested
-    return tuple(replace(each, gain=_wider(each.gain)) if each.name in wider else each for each in remedies)
+    times = dict.fromkeys(set(single) - contested, WIDER) | moved
+    return tuple(replace(each, gain=_wider(each.gain, times.get(each.name, 1.0))) for each in remedies)
 
 
-def _wider(gain: Interval) -> Interval:
-    return Interval(gain.mean, gain.mean - WIDER * (gain.mean - gain.low), gain.mean + WIDER * (gain.high - gain.mean))
+def _wider(gain: Interval, times: float) -> Interval:
+    return Interval(gain.mean, gain.mean - times * (gain.mean - gain.low), gain.mean + times * (gain.high - gain.mean))
 
 
 def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:
@@ -229,12 +240,16 @@ def _tried(run: Run, trial: Trial) -> Remedy:
     if (trial.extractor, trial.decoder) == (baseline.extractor, baseline.decoder):
         pieces = f"the same pieces with class weights {trial.recipe.class_weights!r} and a Dice term"
     evidence = f"Trained once so: {pieces} scores {run.reading(trial.name):.3f}, the model in question "
-    evidence += f"{run.reading(run.plan.control):.3f}{_rehearsed(run)}."
+    evidence += f"{run.reading(run.plan.control):.3f}{_again(run)}{_rehearsed(run)}."
     if contested := contested_gain(run, trial):
         also = f"The rung that sees the whole image, trained by another recipe, scores {run.reading(CONTEXT):.3f}: "
         also += "such a network sometimes learns what it needs and sometimes not. The gain lies between the two."
         return Remedy(trial.remedy, contested, "one training run", (evidence, also))
     return Remedy(trial.remedy, trial_gain(run, trial), "one training run", (evidence,))
+
+
+def _again(run: Run) -> str:
+    return f" (from another seed {run.reading(AGAIN).mean:.3f})" if AGAIN in run.outcomes else ""
 
 
 def _rehearsed(run: Run) -> str:

@@ -32,6 +32,7 @@ from unplateau.progress import Told
 from unplateau.training.devices import hearing, keep_memory
 from unplateau.training.loop import finetune
 from unplateau.training.recipe import Recipe
+from unplateau.training.saved import WEIGHTS, load_model
 from unplateau.training.scoring import answers, score
 from unplateau.types import Epoch, Fold, Pictures
 
@@ -47,7 +48,8 @@ class Fit:
     """One training: which two pieces, on which view of which images, how.
 
     `name` is the rung's; `view` is "image" or "contour"; `cost` its expected time relative to the others; `maps` are
-    the pictures whose answers are kept as they are, for the checks of labels and to show the worst.
+    the pictures whose answers are kept as they are, for the checks of labels and to show the worst. `start` is the
+    folder of a trained model of these pieces whose weights it goes on from; None = from random weights.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Fit:
     seed: int
     cost: float = 1.0
     maps: tuple[int, ...] = ()
+    # Not in the repr, from which the names of outcomes are made: where it lies says nothing, its weights do.
+    start: Path | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,10 @@ def run_fits(fits: list[Fit], views: Views, folder: Path, told: Told) -> list[Fi
     if not fits:
         return []
     data = fingerprint(views)
-    marks = {name: data + _weights_mark(name) for name in {fit.extractor for fit in fits}}
+    marks = {origin: data + _weights_mark(*origin) for origin in {(fit.extractor, fit.start) for fit in fits}}
     # "reach D/2" is the name of a rung, not of a folder.
-    paths = [folder / f"{fit.name.replace('/', '_')}-{fit.fold}-{_key(fit, marks[fit.extractor])}.npz" for fit in fits]
+    keys = [_key(fit, marks[fit.extractor, fit.start]) for fit in fits]
+    paths = [folder / f"{fit.name.replace('/', '_')}-{fit.fold}-{key}.npz" for fit, key in zip(fits, keys, strict=True)]
     outcomes = {place: kept for place, path in enumerate(paths) if (kept := load(path)) is not None}
     waiting = sorted(set(range(len(fits))) - set(outcomes), key=lambda place: -fits[place].cost)
     done = len(outcomes)
@@ -149,7 +154,10 @@ def run_fit(fit: Fit, pictures: Pictures) -> Fitted:
 
 
 def build_model(fit: Fit, pictures: Pictures) -> SegmentationModel:
-    """The two pieces of a fit, with random weights drawn by its seed and nothing else's."""
+    """The two pieces of a fit, with the weights it goes on from, or random ones drawn by its seed alone."""
+    if fit.start is not None:
+        given = load_model(fit.start).model
+        return SegmentationModel(freeze(given.extractor) if fit.frozen else given.extractor, given.decoder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fit.seed)
         extractor = build_extractor(fit.extractor, pretrained=fit.pretrained)
@@ -232,8 +240,9 @@ def _key(fit: Fit, mark: str) -> str:
     return hashlib.sha256(f"{mark} {fit!r}".encode()).hexdigest()[:16]
 
 
-def _weights_mark(extractor: str) -> str:
-    return "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in weight_files(extractor))
+def _weights_mark(extractor: str, start: Path | None) -> str:
+    files = weight_files(extractor) if start is None else (start / WEIGHTS,)
+    return "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
 
 
 def _computed(numbered: list[tuple[int, Fit]], views: Views) -> Generator[tuple[int, Fitted], None, None]:

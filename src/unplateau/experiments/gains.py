@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from unplateau.experiments.run import Run
+from unplateau.experiments.run import Run, Sums
+from unplateau.experiments.trials import AGAIN
 from unplateau.types import Interval
 
 WORTH = 0.01
@@ -20,6 +21,9 @@ SEED_SPREAD = 0.015
 """Standard deviation of the difference in IoU of two single trainings that differ in a seed alone: root mean square
 over the healthy cases of the fitted bases of `benchmarks.truth`. Resampled groups do not show it."""
 
+BELIEF = 3
+"""Pairs of trainings that `SEED_SPREAD` weighs as much as, beside the one pair that a task itself was trained as."""
+
 
 def worth_listing(gain: Interval) -> bool:
     """Whether a gain is large enough to matter and at least one standard error above nothing."""
@@ -27,8 +31,22 @@ def worth_listing(gain: Interval) -> bool:
     return gain.mean >= WORTH and gain.mean >= standard_error
 
 
+def seed_spread(run: Run) -> float:
+    """`SEED_SPREAD`, or more where the model in question, trained again from another seed, came out elsewhere."""
+    if AGAIN not in run.outcomes:
+        return SEED_SPREAD
+    apart = run.reading(AGAIN).mean - run.reading(run.plan.control).mean
+    return math.sqrt((BELIEF * SEED_SPREAD**2 + apart**2) / (BELIEF + 1))
+
+
+def beside(run: Run) -> Sums:
+    """What a trial is compared with: the model in question, pooled with itself from another seed where it has one."""
+    control = run.sums(run.plan.control)
+    return (control + run.sums(AGAIN)) / 2 if AGAIN in run.outcomes else control
+
+
 def over_seeds(gain: Interval, run: Run) -> Interval:
     """The interval of a gain between separate trainings, one a fold, widened by what their seeds alone would do."""
-    reach = NINETY / 2 * SEED_SPREAD / math.sqrt(len(run.folds))
+    reach = NINETY / 2 * seed_spread(run) / math.sqrt(len(run.folds))
     down, up = (math.hypot(side, reach) for side in (gain.mean - gain.low, gain.high - gain.mean))
     return Interval(gain.mean, gain.mean - down, gain.mean + up)

@@ -18,8 +18,9 @@ from unplateau.types import Epoch, Fold, Pictures
 
 @dataclass(frozen=True)
 class Given:
-    """A model as `train` left it: weights, how it was made, and the record of its training."""
+    """A model as `train` left it in `folder`: weights, how it was made, and the record of its training."""
 
+    folder: Path
     saved: SavedModel
     made: Made
     epochs: tuple[Epoch, ...]
@@ -44,7 +45,7 @@ def load_given(folder: Path) -> Given:
         )
     if saved.made is None:
         raise PieceError(f"`model` must say how it was trained; {str(folder)!r} does not. Train it again.")
-    return Given(saved, saved.made, read_log(folder / LOG))
+    return Given(folder, saved, saved.made, read_log(folder / LOG))
 
 
 def its_fold(given: Given, pictures: Pictures) -> tuple[Fold, ...]:

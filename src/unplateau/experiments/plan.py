@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from unplateau.data.splits import nested
 from unplateau.data.transforms import NONE, Augmentation
 from unplateau.experiments.fits import Fit
-from unplateau.experiments.trials import REHEARSAL, Trial, make_trials, rehearsed, share_of_steps
+from unplateau.experiments.trials import AGAIN, REHEARSAL, Trial, make_trials, rehearsed, share_of_steps
 from unplateau.extractors.bounded import plan_for, rung
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made
@@ -28,6 +28,9 @@ CONTOUR = "contour"
 
 REACHES = {"D/4": 0.25, "D/2": 0.5, "D": 1.0, "2D": 2.0, "4D": 4.0}
 """Rungs of ordered structure, by reach relative to the diameter of an object."""
+
+OTHER_SEED = 500
+"""Added to the seed of a training to train it from another; folds count up from the seed itself."""
 
 OBJECT = 2.0
 """Up to this many diameters a rung counts as geometry: from any pixel of an object the whole of it is in view."""
@@ -117,9 +120,9 @@ def shortened(plan: Plan) -> Plan:
 
 
 def own_names(plan: Plan) -> tuple[str, ...]:
-    """What the model in question is trained again as: on less, for half as long, and with each trial."""
-    rehearsal = (REHEARSAL,) if plan.rehearsal else ()
-    return (*map(less_name, plan.fractions), HALF_STEPS, *rehearsal, *(trial.name for trial in plan.trials))
+    """What the model in question is trained again as: on less, for half as long, as its controls, with each trial."""
+    controls = (*((REHEARSAL,) if plan.rehearsal else ()), AGAIN)
+    return (*map(less_name, plan.fractions), HALF_STEPS, *controls, *(trial.name for trial in plan.trials))
 
 
 def make_given_fits(
@@ -146,12 +149,13 @@ def make_given_fits(
         for trial in plan.trials
         for number, fold in enumerate(folds)
     ]
-    control = [
-        _fit(rung, REHEARSAL, number, fold, plan.rehearsal, made.seed * 1000 + number)
+    controls = [
+        _fit(rung, name, number, fold, plan.rehearsal or made.recipe, made.seed * 1000 + number + other)
         for number, fold in enumerate(folds)
-        if plan.rehearsal
+        for name, other in ((REHEARSAL, 0), (AGAIN, OTHER_SEED))
+        if plan.rehearsal or name == AGAIN
     ]
-    return [*ladder, *less, *control, *tried]
+    return [*ladder, *less, *controls, *tried]
 
 
 def make_fits(plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: Recipe, seed: int) -> list[Fit]:

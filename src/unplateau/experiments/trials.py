@@ -30,6 +30,12 @@ LONG = 345
 """Steps from which a run is long: its trials are rehearsed, `SHORT` steps or an eighth of its own, whichever is more,
 beside itself trained for as long, and a share of its data is trained on for that share of its steps."""
 
+BRIEF = 40
+"""Steps below which no model goes on: a new answer is not learnt in fewer."""
+
+AGAIN = "another seed"
+"""What the model in question, trained once more from another seed, is called: what chance alone does to a trial."""
+
 REHEARSAL = "rehearsal"
 """What the control of such trials is called."""
 
@@ -76,6 +82,12 @@ def make_trials(extractor: str, decoder: str, reach: float, recipe: Recipe, *, f
 def rehearsed(recipe: Recipe) -> Recipe:
     """The recipe of a trial: the same, cut short where the run is long."""
     return recipe if recipe.steps < LONG else replace(recipe, steps=max(SHORT, recipe.steps // 8))
+
+
+def resumed(recipe: Recipe) -> Recipe:
+    """The recipe of a model that goes on from its weights after its masks were mended: what it can do it still can."""
+    half = max(math.ceil(recipe.steps / 2), min(recipe.steps, BRIEF))
+    return replace(recipe, steps=min(half, rehearsed(recipe).steps))
 
 
 def share_of_steps(steps: int, share: float) -> int:
