@@ -69,7 +69,7 @@ def test_a_trial_is_read_at_the_threshold_in_force(trained, tmp_path, monkeypatc
         data, model=copied(model, tmp_path / "model", threshold=0.97), steps=2, thorough=True, out=tmp_path / "out"
     )
     run = seen["run"]
-    for name in ("trial more-context", "trial rebalance", "half-steps", "data-0.5", "baseline"):
+    for name in ("trial more-context", "trial rebalance", "trial train-longer", "data-0.5", "baseline"):
         assert [fit.threshold for fit in run.outcomes[name]] == [0.97]
     assert run.outcomes["context"][0].fixed is None
 
@@ -137,22 +137,26 @@ def test_a_single_level_gets_the_finer_ones_and_a_decoder_that_reads_them():
 
 
 def test_only_what_changes_something_is_tried():
-    names = {
-        trial.remedy for trial in make_trials("unet", "linear", math.inf, Recipe(class_weights="auto"), frozen=False)
+    weighed = make_trials("unet", "linear", math.inf, Recipe(class_weights="auto"), frozen=False)
+    assert {trial.remedy for trial in weighed} == {"stronger-decoder", "larger-extractor", LONGER}
+    near = make_trials("reach-9", "linear", 9, Recipe(), frozen=False)
+    assert {trial.remedy for trial in near} == {
+        "rebalance",
+        "stronger-decoder",
+        "larger-extractor",
+        "more-context",
+        LONGER,
     }
-    assert names == {"stronger-decoder", "larger-extractor"}
-    names = {trial.remedy for trial in make_trials("reach-9", "linear", 9, Recipe(), frozen=False)}
-    assert names == {"rebalance", "stronger-decoder", "larger-extractor", "more-context"}
-    names = {trial.remedy for trial in make_trials("resnet18", "linear", math.inf, Recipe(), frozen=True)}
-    assert names == {"rebalance", "stronger-decoder"}
+    frozen = make_trials("resnet18", "linear", math.inf, Recipe(), frozen=True, whole=False)
+    assert {trial.remedy for trial in frozen} == {"rebalance", "stronger-decoder"}
 
 
-def test_more_steps_of_a_short_run_are_trained_and_those_of_a_long_one_foretold():
-    short, long = (
-        {trial.remedy for trial in make_trials("unet", "linear", math.inf, Recipe(steps=steps), frozen=False)}
-        for steps in (SHORT // 2, SHORT)
-    )
-    assert short - long == {LONGER}
+def test_a_run_is_trained_for_twice_as_long_and_a_short_one_for_as_long_as_a_rung():
+    rung, steps = trials.SHORT, []
+    for given in (rung // 4, rung // 2, rung):
+        planned = make_trials("unet", "linear", math.inf, Recipe(steps=given), frozen=False)
+        steps += [trial.recipe.steps for trial in planned if trial.remedy == LONGER]
+    assert steps == [rung, rung, 2 * rung]
 
 
 @pytest.fixture(scope="module")

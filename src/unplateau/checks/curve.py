@@ -48,8 +48,9 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
         new model.
 
     When it misleads: a schedule that lowers the learning rate makes the curve rise and settle at its end whatever the
-        task; so the gain comes from whole runs of two lengths, not from the slope of one. A short run of a model in
-        question tells little of a longer one: there the second length is that of a rung of the ladder.
+        task; so the gain comes from whole runs of two lengths, not from the slope of one. What comes after
+        a plateau no half foretells: a model in question that is not long is trained for twice as long instead, or
+        for as long as a rung of the ladder.
 
     What to do next: train longer only if the gain's interval lies above zero.
 

@@ -25,11 +25,10 @@ class OperatingMeasured:
     """The curve over thresholds (pooled report images of the baseline), and three readings of it.
 
     `chosen` is the mean over folds of the thresholds that inner images chose, `best` the best one afterwards.
-    `regret` is what thresholds chosen on the other groups that report would add; `from_half` what choosing added over
-    0.5. `explained` is the share of the
-    variance of the IoU from one evaluation to the next that the threshold explains, `by_coverage` the share that
-    the logarithm of the coverage explains; nan when there is no variance or more than one class. `crossfitted` says
-    that no inner image chose: `chosen` came with the answers.
+    `regret` is what thresholds chosen on the inner images and on the other groups that report would add; `from_half`
+    what choosing added over 0.5. `explained` is the share of the variance of the IoU from one evaluation to the next
+    that the threshold explains, `by_coverage` the share that the logarithm of the coverage explains; nan when there is
+    no variance or more than one class. `crossfitted` says that no inner image chose: `chosen` came with the answers.
     """
 
     thresholds: tuple[float, ...]
@@ -127,7 +126,7 @@ def variance_explained(curves: list[tuple[Epoch, ...]]) -> tuple[float, float]:
 
 
 def crossfitted(run: Run, tables: list[ScoreTable]) -> Sums:
-    """Counts of report images (one table a fold), each group at the threshold that the other groups choose.
+    """Counts of report images (one table a fold), each group at the threshold that inner images and others choose.
 
     The groups are dealt to at most `PARTS` parts by the seed; where the others hold no such class the threshold is 0.5.
     """
@@ -136,11 +135,12 @@ def crossfitted(run: Run, tables: list[ScoreTable]) -> Sums:
     part_of = np.zeros(len(compare.groups), np.int64)
     part_of[generator.permutation(reported)] = np.arange(len(reported)) % PARTS
     found = []
-    for number, table in enumerate(tables):
+    for number, (table, fitted) in enumerate(zip(tables, run.outcomes[run.plan.baseline], strict=True)):
+        inner = [fitted.inner] if len(fitted.inner) else []
         parts = part_of[compare.groups[compare.reports[number]]]
         counts = np.zeros_like(table.argmax)
         for part in np.unique(parts):
-            chosen = best_threshold(table.take(np.flatnonzero(parts != part)))
+            chosen = best_threshold(join([*inner, table.take(np.flatnonzero(parts != part))]))
             counts[parts == part] = table.at(chosen if np.isfinite(chosen) else 0.5)[parts == part]
         found.append(compare.sums(number, counts))
     return np.stack(found)

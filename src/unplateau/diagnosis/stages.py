@@ -17,7 +17,11 @@ same seed measures the same on every machine."""
 
 TRIALS = (FINER, LONGER, "more-context", "larger-extractor", "rebalance", "stronger-decoder")
 """Remedies in the order in which they are tried on a model that does not even fit what it has seen; the decoder works
-at full size and is the dearest."""
+at full size and is dear. Twice the steps of a run that is not short are dearest, and come last."""
+
+
+TWICE = 2.0
+"""Steps of a longer training, in those of the run, where that is not short."""
 
 
 def first_stage(plan: Plan, fits: list[Fit]) -> list[Fit]:
@@ -46,8 +50,12 @@ def later_stages(run: Run, fits: list[Fit]) -> list[list[Fit]]:
 
 def _own_order(run: Run) -> list[str]:
     plan = run.plan
-    planned = {trial.remedy: trial.name for trial in plan.trials}
-    tried = [planned[remedy] for remedy in TRIALS if remedy in planned]
+    planned = {trial.remedy: trial for trial in plan.trials}
+    symptoms = sorted(
+        (remedy for remedy in TRIALS if remedy in planned),
+        key=lambda remedy: remedy == LONGER and planned[remedy].cost <= TWICE,
+    )
+    tried = [planned[remedy].name for remedy in symptoms]
     control = [REHEARSAL, AGAIN] if plan.rehearsal else [AGAIN]
     shares = [less_name(fraction) for fraction in plan.fractions]
     return [*shares, *control, *tried, HALF_STEPS] if _by_heart(run) else [*control, *tried, *shares, HALF_STEPS]

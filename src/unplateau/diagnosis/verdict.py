@@ -198,7 +198,7 @@ def _train_longer(run: Run, measured: Measurements) -> Remedy | None:
     if curve.twice_gain is None:
         return None
     if curve.tried:
-        evidence = f"Trained once for {curve.tried} steps, which so short a training cannot foretell."
+        evidence = f"Trained once for {curve.tried} steps."
     else:
         evidence = f"Half the steps score {curve.half:.3f}; the gain is for twice the steps."
     return Remedy(LONGER, over_seeds(curve.twice_gain, run), "one training run", (evidence,))

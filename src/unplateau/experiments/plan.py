@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from unplateau.data.splits import nested
 from unplateau.data.transforms import NONE, Augmentation
 from unplateau.experiments.fits import Fit
-from unplateau.experiments.trials import AGAIN, REHEARSAL, Trial, make_trials, rehearsed, share_of_steps
+from unplateau.experiments.trials import AGAIN, LONGER, REHEARSAL, Trial, make_trials, rehearsed, share_of_steps
 from unplateau.extractors.bounded import plan_for, rung
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made
@@ -106,8 +106,9 @@ def with_given(bare: Plan, made: Made, decoder: str) -> Plan:
     reach = _reach(made.extractor)
     rung = RungPlan("baseline", "baseline", "baseline", reach, made.extractor, decoder, frozen=made.frozen, cost=2.0)
     short = rehearsed(made.recipe)
-    trials = make_trials(made.extractor, decoder, reach, short, frozen=made.frozen)
-    return Plan((*bare.rungs, rung), "baseline", FRACTIONS, trials, None if short == made.recipe else short)
+    whole = short == made.recipe
+    trials = make_trials(made.extractor, decoder, reach, short, frozen=made.frozen, whole=whole)
+    return Plan((*bare.rungs, rung), "baseline", FRACTIONS, trials, None if whole else short)
 
 
 def shortened(plan: Plan) -> Plan:
@@ -135,7 +136,8 @@ def make_given_fits(
     wanted = {rung.name for rung in plan.rungs if rung.kind != "baseline" and rung.name not in (CANDIDATE, UNTRAINED)}
     ladder = [fit for fit in make_fits(plan, pictures, folds, recipe, seed) if fit.name in wanted]
     own = [fit for fit in make_fits(plan, pictures, folds, made.recipe, made.seed) if fit.name not in wanted]
-    less = [fit for fit in own if fit.name != plan.baseline]
+    needless = {plan.baseline, *((HALF_STEPS,) if any(each.remedy == LONGER for each in plan.trials) else ())}
+    less = [fit for fit in own if fit.name not in needless]
     rung = plan.rung(plan.baseline)
     tried = [
         replace(

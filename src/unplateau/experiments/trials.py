@@ -23,8 +23,8 @@ LONGER, FINER = "train-longer", "finer-resolution"
 """Remedies whose trial is read by the check that foretells them where they are not tried."""
 
 SHORT = 230
-"""Steps of a rung of the ladder. A run of at most half as many is trained for so many instead of being foretold: it may
-have learnt nothing yet, and then its half says nothing."""
+"""Steps of a rung of the ladder, and the least that a longer training takes: twice a run that was cut short is still
+cut short."""
 
 LONG = 345
 """Steps from which a run is long: its trials are rehearsed, `SHORT` steps or an eighth of its own, whichever is more,
@@ -63,8 +63,14 @@ class Trial:
         return f"trial {self.remedy}"
 
 
-def make_trials(extractor: str, decoder: str, reach: float, recipe: Recipe, *, frozen: bool) -> tuple[Trial, ...]:
-    """Every remedy that changes these pieces or this recipe at all."""
+def make_trials(
+    extractor: str, decoder: str, reach: float, recipe: Recipe, *, frozen: bool, whole: bool = True
+) -> tuple[Trial, ...]:
+    """Every remedy that changes these pieces or this recipe at all.
+
+    `whole`: the recipe is that of the run itself, which is also trained for longer. A half of it would not foretell
+    what comes after a plateau; what is rehearsed is too long for that.
+    """
     trials = [Trial("rebalance", extractor, decoder, rebalanced(recipe))]
     if recipe == trials[0].recipe:
         trials = []
@@ -73,9 +79,9 @@ def make_trials(extractor: str, decoder: str, reach: float, recipe: Recipe, *, f
         trials.append(Trial("larger-extractor", next_size, decoder, recipe, cost=2.0))
     if math.isfinite(reach):
         trials.append(Trial("more-context", "unet", decoder, recipe))
-    if 2 * recipe.steps <= SHORT:
-        longer = replace(recipe, steps=SHORT)
-        trials.append(Trial(LONGER, extractor, decoder, longer, cost=SHORT / recipe.steps))
+    if whole:
+        longer = replace(recipe, steps=max(SHORT, 2 * recipe.steps))
+        trials.append(Trial(LONGER, extractor, decoder, longer, cost=longer.steps / recipe.steps))
     return tuple(trials)
 
 
