@@ -62,8 +62,8 @@ PURE = Size(200, 64, 240, 16)
 """The same for every pure task, and about the steps of a diagnosis: with fewer scenes and steps the whole image is not
 put to use, or a rung of two diameters falls short of it, and no share can be right."""
 
-MIXED = Size(400, 64, 400, 16)
-"""A mixture takes more: each of its tasks has a part of the scenes and of the steps."""
+MIXED = Size(660, 64, 1000, 16)
+"""Each task of a mixture has a part of the scenes and of the steps: the smallest, .3, has about what a pure one has."""
 
 
 def pure(kind: str, size: Size, seed: int) -> list[Sample]:

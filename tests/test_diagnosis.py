@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conftest import make_pictures
-from made_run import DIAMETER, SIZE, changed, curve, epoch, fitted, made_pictures, made_run, table
+from made_run import DIAMETER, SIZE, changed, curve, epoch, fitted, made_pictures, made_run, table, told_apart
 from unplateau.checks.data_scale import DataScaleCheck
 from unplateau.checks.ladder import EITHER, FAMILIES, PRIOR, LadderCheck, coalitions, family_draws
 from unplateau.checks.operating_point import variance_explained
@@ -19,7 +19,7 @@ from unplateau.checks.scaling import fit_law, predict
 from unplateau.data.splits import split
 from unplateau.data.transforms import NONE
 from unplateau.diagnosis.diagnose import CHECKS, LARGE, MOSTLY_HALF, RECIPE, fitting
-from unplateau.experiments.choosing import UNITS, choosing_units, prefer, unit_sums
+from unplateau.experiments.choosing import BY_AREA, UNITS, choosing_units, prefer, unit_sums
 from unplateau.experiments.fits import Fit, Fitted, _key, build_model, fingerprint, load, save, spread
 from unplateau.experiments.plan import (
     CANDIDATE,
@@ -39,7 +39,7 @@ from unplateau.experiments.views import contours, object_diameter, total_variati
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain
 from unplateau.measures.curves import CurveType, curve_type, trend
-from unplateau.measures.thresholds import THRESHOLDS, ScoreTable, best_threshold, mean_iou
+from unplateau.measures.thresholds import THRESHOLDS, ScoreTable, best_threshold, mean_iou, net_threshold
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
 from unplateau.training.train import train_model
@@ -199,6 +199,14 @@ def test_the_simpler_of_two_alike_is_preferred_and_the_surely_better_one_is_not_
     assert prefer(np.stack([better, simple])) == 0
 
 
+def test_by_area_the_rung_that_tells_more_apart_is_preferred_and_of_two_alike_the_simpler():
+    none, some, more = (told_apart(np.arange(8) < decided) for decided in (0, 4, 5))
+    sums = np.stack([each.at(net_threshold(each)).astype(float) for each in (none, some, more)])
+    assert prefer(sums, BY_AREA) == 1
+    assert prefer(sums[::-1], BY_AREA) == 0
+    assert prefer(sums[[0, 2]], BY_AREA) == 1
+
+
 def test_a_single_inner_group_is_cut_into_parts_and_several_are_kept_whole():
     assert choosing_units(["b", "a", "b", "c"]).tolist() == [1, 0, 1, 2]
     assert sorted(set(choosing_units(["a"] * 40))) == list(range(UNITS))
@@ -234,14 +242,38 @@ def test_the_family_that_was_planted_has_the_largest_share(family):
     assert f"the {family} family decides most" in LadderCheck().judge(measured).claim
 
 
-def test_contours_that_show_some_of_a_texture_do_not_make_it_less_beside_the_context():
-    shown, hidden = (
-        LadderCheck().measure(made_run(planted(0.45, 0.72, contour, 0.72, 0.9), noise=0.01)).families
-        for contour in (0.58, 0.45)
-    )
-    for families in (shown, hidden):
-        assert families["textural"].mean == pytest.approx(0.6, abs=0.04)
-        assert families["semantic"].mean == pytest.approx(0.4, abs=0.04)
+def deciding(run: Run, share: float) -> tuple[Fitted, ...]:
+    """The outcomes of a rung that decides that share of the images of each part, and of the others nothing."""
+    parts = [
+        [told_apart((np.arange(len(part)) * 7 % 10) < 10 * share) for part in (fold.inner, fold.report, fold.fit)]
+        for fold in run.folds
+    ]
+    return tuple(Fitted(*tables, curve(0.5), 1.0) for tables in parts)
+
+
+def mixed_run(colour: float, texture: float, contour: float, near: float) -> Run:
+    """A run on images of which the whole decides all, and these rungs a part."""
+    made = made_run(groups=20)
+    parts = {PRIOR: 0.0, "colour": colour, "texture": texture, CONTOUR: contour, **dict.fromkeys(NEAR, near)}
+    parts |= {"reach 4D": near, CONTEXT: 1.0}
+    outcomes = {name: deciding(made, share) for name, share in parts.items()}
+    return replace(made, outcomes={**made.outcomes, **outcomes})
+
+
+def test_a_rung_that_decides_some_of_the_images_has_their_share_though_its_best_iou_claims_all():
+    made = mixed_run(colour=0.0, texture=0.0, contour=0.4, near=0.4)
+    measured = LadderCheck().measure(made)
+    assert made.reading("reach D").mean == pytest.approx(1 / 1.66, abs=0.02)
+    assert measured.families["geometric"].mean == pytest.approx(0.4, abs=0.05)
+    assert measured.families["semantic"].mean == pytest.approx(0.6, abs=0.05)
+
+
+@pytest.mark.parametrize("contour", [0.0, 0.2])
+@pytest.mark.parametrize("colour", [0.0, 0.5], ids=["texture", "colour"])
+def test_contours_that_show_some_of_a_texture_do_not_make_it_less_beside_the_context(colour, contour):
+    families = LadderCheck().measure(mixed_run(colour, 0.5, contour, near=0.5)).families
+    assert families["textural"].mean == pytest.approx(0.5, abs=0.05)
+    assert families["semantic"].mean == pytest.approx(0.5, abs=0.05)
 
 
 def test_no_family_is_needed_where_each_alone_attains_all():

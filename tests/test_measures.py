@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from made_run import told_apart
 from unplateau.measures.intervals import bootstrap
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import (
@@ -22,6 +23,7 @@ from unplateau.measures.thresholds import (
     join,
     mean_iou,
     net_area,
+    net_threshold,
 )
 
 SCORES = arrays(np.float64, (3, 1, 6, 5), elements=st.floats(0, 1, width=32))
@@ -155,6 +157,23 @@ def test_net_area_adds_where_the_iou_does_not(decided, other):
     """Right on one part of the true area and silent on the other is that part of all that is to be had."""
     part = float(net_area(np.array([decided, decided, decided + other])))
     assert part == pytest.approx(decided / (decided + other))
+
+
+def test_the_threshold_of_net_area_leaves_out_what_cannot_be_told_and_that_of_the_iou_claims_it():
+    scores = told_apart(np.arange(10) < 4)
+    assert 0.8 < net_threshold(scores) <= 0.95
+    assert best_threshold(scores) <= 0.8
+    assert float(net_area(scores.at(net_threshold(scores)).sum(0))[0]) == pytest.approx(0.4)
+
+
+def test_where_nothing_can_be_told_the_threshold_of_net_area_claims_nothing():
+    scores = told_apart(np.zeros(5))
+    assert net_threshold(scores) == 1.0
+    assert scores.at(1.0)[..., 1].sum() == 0
+
+
+def test_the_threshold_of_net_area_is_undefined_without_true_area():
+    assert np.isnan(net_threshold(score_images(np.zeros((1, 1, 4, 4)), np.zeros((1, 4, 4), np.uint8))))
 
 
 def test_net_area_is_undefined_without_true_area():

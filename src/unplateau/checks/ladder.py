@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.checks.check import AbstractCheck, unmeasured
+from unplateau.experiments.choosing import BY_AREA, BY_IOU, Reading
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, CONTOUR, OBJECT, UNTRAINED, RungPlan
 from unplateau.experiments.run import Run, Score, Sums
 from unplateau.measures.intervals import Draws, interval
@@ -29,7 +30,8 @@ class LadderMeasured:
     """The rungs from least to most that may be seen, then the controls; what the families add; two comparisons.
 
     `gains` are what is lost without each family in IoU, and what either texture or shape could give (`EITHER`);
-    `families` are the shares of what is lost in area (`net_area`), which adds where the IoU does not.
+    `families` are the shares of what is lost in area (`net_area`), which adds where the IoU does not, each rung read at
+    the threshold and chosen by the net area that it has on the inner images.
     `local` is the best rung of reach up to half an object, `local_to_context` the step from it to the best rung
     trained from scratch, `pretraining` the step from that one to the candidate (None without a candidate), and
     `baseline_shortfall` what the best model that sees less than the baseline scores more than it.
@@ -58,7 +60,8 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         A family's demand is what is lost without it: texture by what the outlines alone fall short of both, shape by
         what colour and orderless texture fall short of both, context and pretraining by what they add to both. What
         either texture or shape could give alone needs neither; where one of them is needed, what either could give
-        beyond the pixel's own colour counts with it, up to as much again.
+        counts with it, up to as much again: of the IoU what goes beyond the pixel's own colour, of the area all. The
+        shares are of area, at thresholds of their own.
 
     Why it matters: an extractor that lacks the family that decides cannot be helped by losses, sampling or longer
         training.
@@ -84,8 +87,8 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         # to beat: that choice looks at the report images, but it can only make the candidate's gain smaller.
         chosen = _best(run, [rung.name for rung in scratch])
         from_scratch = max(chosen, run.sums(run.plan.baseline), key=run.resampler.mean)
-        reached = coalitions(run)
-        gains, areas = family_draws(run, reached), family_draws(run, reached, net_area)
+        gains = family_draws(run, coalitions(run))
+        areas = family_draws(run, coalitions(run, BY_AREA), net_area, known="none")
         reach = run.plan.rung(run.plan.baseline).reach
         narrower = [PRIOR, *(rung.name for rung in scratch if rung.reach < reach)]
         compare = run.resampler
@@ -129,7 +132,7 @@ def climbed(run: Run) -> bool:
     return PRIOR in run.outcomes and all(rung.name in run.outcomes for rung in run.plan.rungs)
 
 
-def coalitions(run: Run) -> dict[str, Sums]:
+def coalitions(run: Run, reading: Reading = BY_IOU) -> dict[str, Sums]:
     """Counts of the best rung with position alone, each pixel alone, texture, shape, both of these, and everything."""
     plans = run.plan.rungs
     texture = [PRIOR, *(rung.name for rung in plans if rung.family == "textural")]
@@ -145,19 +148,22 @@ def coalitions(run: Run) -> dict[str, Sums]:
         "both": [*texture, *near, CONTOUR],
         "all": [*texture, *near, CONTOUR, *whole],
     }
-    return {name: _best(run, list(dict.fromkeys(names))) for name, names in members.items()}
+    return {name: run.chosen(list(dict.fromkeys(names)), reading) for name, names in members.items()}
 
 
-def family_draws(run: Run, best: dict[str, Sums], score: Score = iou) -> dict[str, tuple[float, NDArray[np.float64]]]:
+def family_draws(
+    run: Run, best: dict[str, Sums], score: Score = iou, known: str = "pixel"
+) -> dict[str, tuple[float, NDArray[np.float64]]]:
     """The score that is lost without each family, as (measured, draws), and what either texture or shape could give.
 
     `best` are the `coalitions`. The four sum to the best rung minus position alone. `EITHER` is negative where texture
-    and shape are of use only together, so that each alone costs all of it. What both of them can do and a pixel's
-    colour cannot goes with what is lost without each, in the same proportion: that contours show some of a texture must
-    not make the texture less beside what only the whole image tells.
+    and shape are of use only together, so that each alone costs all of it. What both of them can do beyond what is
+    `known` to any family goes with what is lost without each, in the same proportion: that contours show some of a
+    texture must not make the texture less beside what only the whole image tells. In IoU a pixel's colour is known to
+    any: where an object is at all makes up much of the score. In net area it makes up nothing, and nothing is known.
     """
     value = {name: _draws(run, sums, score) for name, sums in best.items()}
-    alike = np.minimum(value["texture"], value["shape"]) - value["pixel"]
+    alike = np.minimum(value["texture"], value["shape"]) - value[known]
     textural, geometric = _with_alike(value["both"] - value["shape"], value["both"] - value["texture"], alike)
     semantic = value["all"] - value["both"]
     rest = value["all"] - value["none"] - textural - geometric - semantic

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from unplateau.measures.thresholds import Counts, mean_iou
+from unplateau.experiments.fits import Fitted
+from unplateau.measures.thresholds import Counts, net_threshold
 
 CONFIDENCE = 0.9
 """How sure the inner part must be that more view is better before it is taken."""
@@ -15,18 +19,61 @@ UNITS = 8
 """Parts that a single inner group is cut into, in its order, so that a choice still has a spread to look at."""
 
 
-def prefer(sums: NDArray[np.float64]) -> int:
+NONE = -float(np.finfo(np.float64).max)
+"""What a rung is worth of which no ratio is defined: less than any that has one."""
+
+Parts = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""What is above and below the line of a ratio, each added over units: (..., C)."""
+
+
+def overlap(sums: NDArray[np.float64]) -> Parts:
+    """The two parts of the IoU of counts (..., C, 3)."""
+    hit, predicted, true = np.moveaxis(sums, -1, 0)
+    return hit, predicted + true - hit
+
+
+def net(sums: NDArray[np.float64]) -> Parts:
+    """The two parts of the net area of counts (..., C, 3): found less claimed wrongly, and true."""
+    hit, predicted, true = np.moveaxis(sums, -1, 0)
+    return 2 * hit - predicted, true
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How answers are read: at which `threshold` of a training, and by what `ratio` of counts rungs are compared."""
+
+    threshold: Callable[[Fitted], float]
+    ratio: Callable[[NDArray[np.float64]], Parts]
+
+
+def _in_force(fitted: Fitted) -> float:
+    return fitted.threshold
+
+
+def _of_net_area(fitted: Fitted) -> float:
+    return net_threshold(fitted.inner)
+
+
+BY_IOU = Reading(_in_force, overlap)
+"""As every score of a diagnosis is read."""
+
+BY_AREA = Reading(_of_net_area, net)
+"""As shares of area are read: the threshold of the best IoU claims what it cannot tell, and nets nothing by it."""
+
+
+def prefer(sums: NDArray[np.float64], reading: Reading = BY_IOU) -> int:
     """Which of several rungs (rungs, units, C, 3), simplest first, their counts on the inner units speak for.
 
     The first that the best one does not surely beat (a one-sided t-test on the units' influence on the difference of
-    IoU): with two inner videos the best of ten scores is luck, and the simplest is the safer bet. The rule is that of
-    one standard error (Breiman et al., Classification and Regression Trees, 1984) with the width that few units need.
+    IoU, or of another ratio): with two inner videos the best of ten scores is luck, and the simplest is the safer bet.
+    The rule is that of one standard error (Breiman et al., Classification and Regression Trees, 1984) with the width
+    that few units need.
     """
-    scores = [mean_iou(each) for each in sums]
-    worth = np.nan_to_num(np.array(scores), nan=-1.0)
+    told = [_ratio(*reading.ratio(each)) for each in sums]
+    worth = np.array([ratio.mean() if len(ratio) else NONE for ratio, _ in told])
     best, units = int(worth.argmax()), sums.shape[1]
     width = float(student_t.ppf(CONFIDENCE, max(1, units - 1)))
-    influence = np.stack([_influence(each) for each in sums])
+    influence = np.stack([change for _, change in told])
     spread = np.sqrt(units / max(1, units - 1) * ((influence[best] - influence) ** 2).sum(-1))
     return int(np.flatnonzero(worth[best] - worth <= width * spread)[0])
 
@@ -44,10 +91,12 @@ def unit_sums(counts: Counts, units: NDArray[np.int64]) -> NDArray[np.float64]:
     return total
 
 
-def _influence(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """First-order change of the IoU by each unit (units,): (hit - IoU * union) / total union, mean over classes."""
-    hit, union = sums[..., 0], sums[..., 1] + sums[..., 2] - sums[..., 0]
-    total = union.sum(0)
-    ratio = np.divide(hit.sum(0), total, out=np.zeros(len(total)), where=total > 0)
-    change: NDArray[np.float64] = ((hit - ratio * union) / np.maximum(total, 1))[:, total > 0].mean(-1)
-    return change
+def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> Parts:
+    """The ratio of each class that occurs (classes,), and its first-order change by each unit (units,): (above - ratio
+    * below) / total below, mean over these classes.
+    """
+    total = below.sum(0)
+    occurs = total > 0
+    ratio = above.sum(0)[occurs] / total[occurs]
+    change = (above[:, occurs] - ratio * below[:, occurs]) / total[occurs]
+    return ratio, change.mean(-1) if occurs.any() else np.zeros(len(above))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.data.sources import AbstractSource
-from unplateau.experiments.choosing import choosing_units, prefer, unit_sums
+from unplateau.experiments.choosing import BY_IOU, Reading, choosing_units, prefer, unit_sums
 from unplateau.experiments.fits import Fitted
 from unplateau.experiments.plan import CONTEXT, Plan, mapped
 from unplateau.experiments.trials import Trial
@@ -46,7 +46,7 @@ class Run:
     reported: float = math.nan
     answered: Size | None = None
     recipe: Recipe | None = None
-    _sums: dict[str, Sums] = field(default_factory=dict, repr=False, compare=False)
+    _sums: dict[tuple[str, Reading], Sums] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def binary(self) -> bool:
@@ -58,13 +58,14 @@ class Run:
         """The one set of resamples that all intervals of the diagnosis share, so that differences are paired."""
         return Resampler.of(self.pictures, self.folds, np.random.default_rng(self.seed))
 
-    def sums(self, name: str) -> Sums:
+    def sums(self, name: str, reading: Reading = BY_IOU) -> Sums:
         """Counts of a rung on the images that chose nothing, at thresholds chosen on the inner part of each fold."""
-        if name not in self._sums:
-            self._sums[name] = np.stack(
-                [self.resampler.sums(number, decided(fitted)) for number, fitted in enumerate(self.outcomes[name])]
+        if (name, reading) not in self._sums:
+            counts = [counts_at(fitted.report, reading.threshold(fitted)) for fitted in self.outcomes[name]]
+            self._sums[name, reading] = np.stack(
+                [self.resampler.sums(number, each) for number, each in enumerate(counts)]
             )
-        return self._sums[name]
+        return self._sums[name, reading]
 
     @cached_property
     def answers(self) -> NDArray[np.uint8]:
@@ -114,15 +115,16 @@ class Run:
         """IoU of a rung with its interval."""
         return self.resampler.interval(self.sums(name))
 
-    def chosen(self, names: list[str]) -> Sums:
+    def chosen(self, names: list[str], reading: Reading = BY_IOU) -> Sums:
         """Counts of the rung among `names`, simplest first, that the inner part of each fold prefers."""
-        picked = [names[self._preferred(tuple(names), number)] for number in range(len(self.folds))]
-        return np.stack([self.sums(name)[number] for number, name in enumerate(picked)])
+        picked = [names[self._preferred(tuple(names), number, reading)] for number in range(len(self.folds))]
+        return np.stack([self.sums(name, reading)[number] for number, name in enumerate(picked)])
 
-    def _preferred(self, names: tuple[str, ...], number: int) -> int:
+    def _preferred(self, names: tuple[str, ...], number: int, reading: Reading) -> int:
         units = choosing_units([self.pictures.groups[index] for index in self.folds[number].inner])
         fits = [self.outcomes[name][number] for name in names]
-        return prefer(np.stack([unit_sums(counts_at(fit.inner, fit.threshold), units) for fit in fits]))
+        counts = [unit_sums(counts_at(fit.inner, reading.threshold(fit)), units) for fit in fits]
+        return prefer(np.stack(counts), reading)
 
 
 @dataclass(frozen=True)

@@ -108,15 +108,34 @@ def mean_over_classes(classes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def iou_by_threshold(table: ScoreTable) -> NDArray[np.float64]:
     """IoU (C, BINS) of the pooled images at each of `THRESHOLDS`."""
+    return iou(counts_of(*_by_threshold(table)))
+
+
+def _by_threshold(table: ScoreTable) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """True positive, predicted and true pixels (C, BINS) of the pooled images at each of `THRESHOLDS`."""
     above = table.histograms.sum(0)[..., ::-1].cumsum(-1)[..., ::-1]
     hit, predicted = above[:, 1], above.sum(1)
-    true = np.broadcast_to(hit[:, :1], hit.shape)
-    return iou(counts_of(hit, predicted, true))
+    return hit, predicted, np.broadcast_to(hit[:, :1], hit.shape)
 
 
 def best_threshold(table: ScoreTable) -> float:
     """The threshold of the highest mean IoU over classes; the middle of those that tie; nan if none is defined."""
-    curve = iou_by_threshold(table)
+    return _highest(iou_by_threshold(table))
+
+
+def net_threshold(table: ScoreTable) -> float:
+    """The threshold of the largest net area, mean over classes; the middle of those that tie.
+
+    1, from which on next to nothing is positive, where no threshold finds more than it claims wrongly; nan if net area
+    is not defined. Where half of the area cannot be told from what is not true, the best IoU claims all of it and the
+    largest net area none.
+    """
+    curve = net_area(counts_of(*_by_threshold(table)))
+    return 1.0 if np.isfinite(curve).any() and np.nanmax(curve) <= 0 else _highest(curve)
+
+
+def _highest(curve: NDArray[np.float64]) -> float:
+    """Where the mean of curves (C, BINS) over the classes that occur is highest, the middle of ties; nan if none."""
     defined = np.isfinite(curve).all(-1)
     if not defined.any():
         return float("nan")
