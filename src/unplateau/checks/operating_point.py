@@ -96,7 +96,8 @@ class OperatingPointCheck(AbstractCheck[OperatingMeasured]):
         verdict = Verdict.CONCERN if regret.low > 0 and regret.mean >= WORTH else Verdict.SOUND
         claim = _moved(measured)
         if np.isfinite(measured.explained):
-            claim += f" The threshold explains {measured.explained:.0%} of the epoch-to-epoch variance of the IoU."
+            share = f"{measured.explained:.0%}" if measured.explained > 0 else "nothing"
+            claim += f" The threshold explains {share} of the epoch-to-epoch variance of the IoU."
         numbers = {
             "explained": measured.explained,
             "by_coverage": measured.by_coverage,
