@@ -133,8 +133,8 @@ def begun(fault: Fault, run: Run, monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
 
     monkeypatch.setattr(module, "run_fits", trained)
     fits = make_fits(run.plan, run.pictures, run.folds, Recipe(steps=100), 0)
-    own = [replace(fit, start=Path("model")) for fit in fits if fit.name == run.plan.baseline]
-    try_repairs(run, Faults((), (fault,)), own, Path(), lambda *_: None)
+    own = [fit for fit in fits if fit.name == run.plan.baseline]
+    try_repairs(run, Faults((), (fault,)), own, Path(), lambda *_: None, Path("model"))
     return seen
 
 

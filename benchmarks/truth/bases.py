@@ -7,7 +7,7 @@ held out to measure true gains. Groups never cross these parts.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import pairwise
@@ -17,8 +17,7 @@ import numpy as np
 from PIL import Image
 
 from unplateau.data import open_data
-from unplateau.scenes import mixture, scenes
-from unplateau.scenes.catalogue import plant
+from unplateau.scenes import SCENES, Builder, mixture, plant
 from unplateau.types import IGNORE, Sample
 
 DATA = Path(os.environ.get("UNPLATEAU_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -51,15 +50,9 @@ class Base:
     """Whether its cases may be used to calibrate anything; the others are only reported."""
 
 
-def planted(kind: str) -> World:
-    """Scenes of one kind; each is its own group."""
-    made = scenes(kind, 4 * TRAIN + VAL + TEST, size=(SIDE, SIDE), seed=77)
-    return World(kind, *_cut(tuple(made), (TRAIN, 3 * TRAIN, VAL, TEST)))
-
-
-def mixed(name: str, shares: Mapping[str, float]) -> World:
-    """Scenes that look alike and are each decided by one of several families; each is its own group."""
-    made = plant(mixture(shares), 4 * TRAIN + VAL + TEST, name=name, size=(SIDE, SIDE), seed=78)
+def planted(name: str, builder: Builder, seed: int = 77) -> World:
+    """Scenes of a builder; each is its own group."""
+    made = plant(builder, 4 * TRAIN + VAL + TEST, name=name, size=(SIDE, SIDE), seed=seed)
     return World(name, *_cut(tuple(made), (TRAIN, 3 * TRAIN, VAL, TEST)))
 
 
@@ -126,19 +119,22 @@ def _small(sample: Sample, positive: int) -> Sample:
     return replace(sample, image=np.asarray(image), mask=np.asarray(small), split="")
 
 
+HALVES = mixture({"texture": 0.5, "geometry": 0.5})
+"""Scenes that look alike and are each decided by one of two families."""
+
 BASES = {
     base.name: base
     for base in (
-        Base("fire", partial(planted, "fire"), 120, fitted=True),
-        Base("texture", partial(planted, "texture"), 160, fitted=True),
-        Base("geometry", partial(planted, "geometry"), 200, fitted=False),
-        Base("context", partial(planted, "context"), 260, fitted=False),
+        Base("fire", partial(planted, "fire", SCENES["fire"]), 120, fitted=True),
+        Base("texture", partial(planted, "texture", SCENES["texture"]), 160, fitted=True),
+        Base("geometry", partial(planted, "geometry", SCENES["geometry"]), 200, fitted=False),
+        Base("context", partial(planted, "context", SCENES["context"]), 260, fitted=False),
         Base("human", partial(real, "human", 1), 160, fitted=True),
         Base("fire_video", partial(real, "fire_video", 1), 160, fitted=False),
         Base("bubil_cells", partial(real, "bubil_cells", 1), 160, fitted=False),
         Base("drive_full", partial(real, "drive_full", 1, tiled=True), 160, fitted=False),
         Base("crackforest_full", partial(real, "crackforest_full", 1, tiled=True), 160, fitted=False),
-        Base("texture-or-shape", partial(mixed, "mixed", {"texture": 0.5, "geometry": 0.5}), 240, fitted=False),
+        Base("texture-or-shape", partial(planted, "mixed", HALVES, 78), 240, fitted=False),
     )
 }
 

@@ -38,7 +38,7 @@ from unplateau.training.loop import finetune
 from unplateau.training.recipe import Recipe
 from unplateau.training.scoring import answers
 from unplateau.training.train import build_pieces
-from unplateau.types import Fold, Sample
+from unplateau.types import Fold, Pictures, Sample
 
 SEEDS = 3
 TABLE = Path(__file__).with_name("oracle.json")
@@ -82,8 +82,7 @@ def run_job(job: Job) -> dict[str, Any]:
     torch.set_num_threads(1)
     keep_memory()
     setup, trial = job.trial.setup, job.trial
-    samples = [replace(each, name=str(n), split="") for n, each in enumerate((*trial.train, *trial.val, *job.test))]
-    pictures = read_pictures(open_data(samples), positive=[1], size=setup.size, seed=0)
+    pictures = numbered((*trial.train, *trial.val, *job.test), setup.size)
     cuts = np.cumsum([0, len(trial.train), len(trial.val), len(job.test)])
     fit, inner, report = (tuple(range(low, high)) for low, high in pairwise(cuts.tolist()))
     model = build_pieces(setup.extractor, setup.decoder, 1, frozen=setup.frozen, seed=job.seed)
@@ -94,6 +93,12 @@ def run_job(job: Job) -> dict[str, Any]:
     )
     curve = [mean_iou(test.at(place / BINS)) for place in range(BINS)]
     return {"threshold": best_threshold(val), "curve": [round(each, 4) for each in curve]}
+
+
+def numbered(samples: Iterable[Sample], size: int) -> Pictures:
+    """Samples of several parts as one data set, in their order: by their own names some would be the same."""
+    named = [replace(each, name=str(number), split="") for number, each in enumerate(samples)]
+    return read_pictures(open_data(named), positive=[1], size=size, seed=0)
 
 
 def native_table(scores: np.ndarray, samples: Iterable[Sample]) -> ScoreTable:

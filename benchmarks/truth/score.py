@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.truth.bases import world
 from benchmarks.truth.cases import Case
-from benchmarks.truth.oracle import native_table, recipe
+from benchmarks.truth.oracle import native_table, numbered, recipe
 from benchmarks.truth.remedies import BY_CONSTRUCTION, candidate
 from unplateau import api
 from unplateau.data import open_data, read_pictures
@@ -105,9 +105,7 @@ def moved(case: Case, folder: Path) -> float:
     Another training would have another threshold, and a training's threshold is no longer always the best one.
     """
     given, samples = load_given(folder), (*case.val, *world(case.base).test)
-    named = [replace(each, name=str(number), split="") for number, each in enumerate(samples)]
-    pictures = read_pictures(open_data(named), positive=[1], size=case.setup.size, seed=0)
-    cut = len(case.val)
+    pictures, cut = numbered(samples, case.setup.size), len(case.val)
     val, test = (
         native_table(answers(given.saved.model, pictures, tuple(part)), [samples[index] for index in part])
         for part in (range(cut), range(cut, len(samples)))

@@ -82,10 +82,10 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         scratch = [rung for rung in run.plan.rungs if rung.kind in ("rung", "baseline")]
         everything = [rung for rung in run.plan.rungs if rung.kind != "control"]
         half = [rung.name for rung in scratch if rung.reach <= max(run.diameter / 2, 1)]
-        local, best = _best(run, [PRIOR, *half]), _best(run, [rung.name for rung in everything])
+        local, best = run.chosen([PRIOR, *half]), run.chosen([rung.name for rung in everything])
         # Where the inner images could not tell, the better of the chosen rung and the baseline is what a candidate has
         # to beat: that choice looks at the report images, but it can only make the candidate's gain smaller.
-        chosen = _best(run, [rung.name for rung in scratch])
+        chosen = run.chosen([rung.name for rung in scratch])
         from_scratch = max(chosen, run.sums(run.plan.baseline), key=run.resampler.mean)
         gains = family_draws(run, coalitions(run))
         areas = family_draws(run, coalitions(run, BY_AREA), net_area, known="none")
@@ -99,10 +99,10 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
             local=compare.interval(local),
             attainable=compare.interval(best),
             local_share=_ratio(run, local, best),
-            local_to_context=compare.difference(_best(run, [CONTEXT]), local),
+            local_to_context=compare.difference(run.chosen([CONTEXT]), local),
             scratch=compare.interval(from_scratch),
             pretraining=_pretraining(run, from_scratch),
-            baseline_shortfall=compare.difference(_best(run, narrower), run.sums(run.plan.baseline)),
+            baseline_shortfall=compare.difference(run.chosen(narrower), run.sums(run.plan.baseline)),
         )
 
     def judge(self, measured: LadderMeasured | None) -> Finding:
@@ -188,10 +188,6 @@ def _with_alike(
 def _draws(run: Run, sums: Sums, score: Score) -> NDArray[np.float64]:
     """The score as it was measured, then in each resample."""
     return np.concatenate([[run.resampler.mean(sums, score)], run.resampler.draws(sums, score)])
-
-
-def _best(run: Run, names: list[str]) -> Sums:
-    return run.chosen(names)
 
 
 def _value(run: Run, sums: Sums) -> tuple[float, Draws]:

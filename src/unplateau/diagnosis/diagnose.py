@@ -168,8 +168,7 @@ def _in_stages(
     done = len(first)
     run = _controlled(run, own[0], replace(order, told=lambda *_: order.told(done, len(fits), "a control")))
     faults = find_faults(run, own[0])
-    mended = [replace(fit, start=start) for fit in own]
-    run = try_repairs(run, faults, mended, order.cache, lambda *_: order.told(done, len(fits), "a repair"))
+    run = try_repairs(run, faults, own, order.cache, lambda *_: order.told(done, len(fits), "a repair"), start)
     for stage in later_stages(run, fits):
         if not order.thorough and settled(run, faults):
             break

@@ -110,12 +110,12 @@ def as_it_is(fault: Fault) -> str:
     return f"as is {fault.remedy}"
 
 
-def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: Told) -> Run:
+def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: Told, start: Path | None = None) -> Run:
     """The run with the outcomes of the baseline trained on repaired masks, and of its old answers scored on them; or
     trained as it should have been.
 
-    `fits` are the baseline's own trainings, one a fold. Where a fault resumes and they say where its weights are they
-    go on from them for half of their steps; others begin anew.
+    `fits` are the baseline's own trainings, one a fold. Where a fault resumes and its weights are in the folder `start`
+    they go on from them for half of their steps; others begin anew.
     """
     outcomes = dict(run.outcomes)
     for fault in faults.faults:
@@ -125,7 +125,8 @@ def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: To
             outcomes[tried(fault)] = tuple(run_fits(other, {"image": run.pictures}, cache, told))
         if fault.repaired is None:
             continue
-        begun = [_gone_on(fit) if fault.resumes else replace(fit, start=None) for fit in fits]
+        goes_on = fault.resumes and start
+        begun = [replace(fit, start=start, recipe=resumed(fit.recipe)) if goes_on else fit for fit in fits]
         again = [replace(fit, name=tried(fault), view=tried(fault), maps=()) for fit in begun]
         imposed = run.outcomes[run.plan.baseline][0].imposed
         done = run_fits(again, {tried(fault): fault.repaired}, cache, told)
@@ -156,12 +157,8 @@ def remedy_of(run: Run, fault: Fault) -> Remedy:
 
 
 def _instead(fit: Fit, other: Fit) -> Fit:
-    """The fit with the pieces and the recipe of another, from random weights: what was wrong has spoilt the others."""
-    return replace(fit, start=None, extractor=other.extractor, frozen=other.frozen, recipe=other.recipe)
-
-
-def _gone_on(fit: Fit) -> Fit:
-    return fit if fit.start is None else replace(fit, recipe=resumed(fit.recipe))
+    """The fit with the pieces and the recipe of another."""
+    return replace(fit, extractor=other.extractor, frozen=other.frozen, recipe=other.recipe)
 
 
 def _rescored(run: Run, repaired: Pictures, number: int) -> Fitted:

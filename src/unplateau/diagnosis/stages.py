@@ -9,7 +9,7 @@ from unplateau.checks.capacity import FITS, CapacityCheck
 from unplateau.experiments.fits import Fit
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED, Plan, less_name
 from unplateau.experiments.run import Run
-from unplateau.experiments.trials import AGAIN, FINER, LONGER, REHEARSAL
+from unplateau.experiments.trials import FINER, LONGER
 
 AT_A_TIME: Final = 2
 """Trainings between two questions whether the verdict is settled. It does not follow the number of cores, so that the
@@ -56,9 +56,9 @@ def _own_order(run: Run) -> list[str]:
         key=lambda remedy: remedy == LONGER and planned[remedy].cost <= TWICE,
     )
     tried = [planned[remedy].name for remedy in symptoms]
-    control = [REHEARSAL, AGAIN] if plan.rehearsal else [AGAIN]
+    again = [*plan.controls, *tried]
     shares = [less_name(fraction) for fraction in plan.fractions]
-    return [*shares, *control, *tried, HALF_STEPS] if _by_heart(run) else [*control, *tried, *shares, HALF_STEPS]
+    return [*shares, *again, HALF_STEPS] if _by_heart(run) else [*again, *shares, HALF_STEPS]
 
 
 def _by_heart(run: Run) -> bool:

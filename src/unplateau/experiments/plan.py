@@ -76,6 +76,11 @@ class Plan:
         """What a trial is compared with: the baseline, or the baseline trained for as short a time."""
         return REHEARSAL if self.rehearsal else self.baseline
 
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The trainings beside a given model that change nothing but its length or its seed."""
+        return (REHEARSAL, AGAIN) if self.rehearsal else (AGAIN,)
+
     def rung(self, name: str) -> RungPlan:
         """The rung of that name."""
         return next(rung for rung in self.rungs if rung.name == name)
@@ -122,8 +127,7 @@ def shortened(plan: Plan) -> Plan:
 
 def own_names(plan: Plan) -> tuple[str, ...]:
     """What the model in question is trained again as: on less, for half as long, as its controls, with each trial."""
-    controls = (*((REHEARSAL,) if plan.rehearsal else ()), AGAIN)
-    return (*map(less_name, plan.fractions), HALF_STEPS, *controls, *(trial.name for trial in plan.trials))
+    return (*map(less_name, plan.fractions), HALF_STEPS, *plan.controls, *(trial.name for trial in plan.trials))
 
 
 def make_given_fits(
@@ -151,11 +155,11 @@ def make_given_fits(
         for trial in plan.trials
         for number, fold in enumerate(folds)
     ]
+    seeds = {REHEARSAL: 0, AGAIN: OTHER_SEED}
     controls = [
-        _fit(rung, name, number, fold, plan.rehearsal or made.recipe, made.seed * 1000 + number + other)
+        _fit(rung, name, number, fold, plan.rehearsal or made.recipe, made.seed * 1000 + number + seeds[name])
         for number, fold in enumerate(folds)
-        for name, other in ((REHEARSAL, 0), (AGAIN, OTHER_SEED))
-        if plan.rehearsal or name == AGAIN
+        for name in plan.controls
     ]
     return [*ladder, *less, *controls, *tried]
 

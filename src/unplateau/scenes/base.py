@@ -17,9 +17,6 @@ Field = NDArray[np.float32]
 Bits = NDArray[np.uint8]
 """A mask (H, W) of 0 and 1, or a finished image (H, W, 3)."""
 
-UNCOUNTED = 255
-"""In a mask: a pixel that no loss and no measure may count."""
-
 
 @dataclass(frozen=True)
 class Difficulty:

@@ -9,11 +9,11 @@ from functools import partial
 import numpy as np
 
 from unplateau.errors import UnplateauError, nearest
-from unplateau.scenes.base import UNCOUNTED, Builder, Difficulty, Field, Planted
+from unplateau.scenes.base import Builder, Difficulty, Field, Planted
 from unplateau.scenes.canvas import Colour, ground, paint, photograph, rgb, unit
 from unplateau.scenes.noise import lines, spots
 from unplateau.scenes.shapes import Point, Shape, coverage, disc, inside, offsets, places, some, square, triangle
-from unplateau.types import Size
+from unplateau.types import IGNORE, Size
 
 RADIUS = 7.0
 """Radius in pixels of a disc at 96x96; all objects of these scenes have its area."""
@@ -55,7 +55,7 @@ def context(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Pla
 
 def context_alone(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Planted:
     """As `context`, but the ground does not count (255): what is left to say of a disc is which half it is in."""
-    return _mixed(("context",), (1.0,), rng, size, difficulty, ground_is=UNCOUNTED)
+    return _mixed(("context",), (1.0,), rng, size, difficulty, ground_is=IGNORE)
 
 
 def mixture(shares: Mapping[str, float]) -> Builder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unplateau.scenes.base import UNCOUNTED, Difficulty, Planted
+from unplateau.scenes.base import Difficulty, Planted
 from unplateau.scenes.canvas import dull, ground, paint, photograph, unit
 from unplateau.scenes.noise import spots
 from unplateau.scenes.shapes import (
@@ -19,7 +19,7 @@ from unplateau.scenes.shapes import (
     triangle,
     zigzag,
 )
-from unplateau.types import Size
+from unplateau.types import IGNORE, Size
 
 
 def geometry(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Planted:
@@ -48,12 +48,12 @@ def arrangement(rng: np.random.Generator, size: Size, difficulty: Difficulty) ->
 
 def geometry_alone(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Planted:
     """As `geometry`, but the ground does not count (255): that there is an object is no part of the question."""
-    return _shaped(rng, size, difficulty, (triangle, disc), ground_is=UNCOUNTED)
+    return _shaped(rng, size, difficulty, (triangle, disc), ground_is=IGNORE)
 
 
 def arrangement_alone(rng: np.random.Generator, size: Size, difficulty: Difficulty) -> Planted:
     """As `arrangement`, but the ground does not count (255)."""
-    return _shaped(rng, size, difficulty, (clasp, zigzag), ground_is=UNCOUNTED)
+    return _shaped(rng, size, difficulty, (clasp, zigzag), ground_is=IGNORE)
 
 
 def _shaped(
