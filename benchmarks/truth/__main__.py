@@ -54,7 +54,7 @@ def summed(rows: Sequence[tuple[Judged, Told]]) -> dict[str, Any]:
 
 def available(name: str) -> bool:
     """Whether the data of a base are here: planted ones always, real ones where their folder is."""
-    return name not in REAL or (DATA / name).is_dir()
+    return name not in REAL or (DATA / REAL[name]).is_dir()
 
 
 def run(case: Case, truth: dict[str, Any]) -> tuple[Judged, Told]:
