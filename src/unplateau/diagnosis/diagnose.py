@@ -9,6 +9,7 @@ from unplateau.checks.alignment import AlignmentCheck
 from unplateau.checks.anatomy import AnatomyCheck
 from unplateau.checks.capacity import CapacityCheck, CapacityMeasured
 from unplateau.checks.class_index import ClassIndexCheck
+from unplateau.checks.contours import ContoursCheck
 from unplateau.checks.curve import CurveCheck, CurveMeasured
 from unplateau.checks.data_scale import DataMeasured, DataScaleCheck
 from unplateau.checks.diversity import DiversityCheck
@@ -71,6 +72,7 @@ CHECKS = {
     "anatomy": AnatomyCheck,
     "label ceiling": LabelCeilingCheck,
     "alignment": AlignmentCheck,
+    "contours": ContoursCheck,
     "class index": ClassIndexCheck,
     "labels": LabelsCheck,
     "leaks": LeaksCheck,

@@ -16,6 +16,7 @@ from unplateau.checks import class_index, labels, overfit
 from unplateau.checks.alignment import AlignmentCheck, AlignmentMeasured
 from unplateau.checks.check import AbstractCheck
 from unplateau.checks.class_index import ClassIndexCheck, ClassIndexMeasured
+from unplateau.checks.contours import ContoursCheck, ContoursMeasured, share_straightened, straightened
 from unplateau.checks.diversity import DiversityCheck
 from unplateau.checks.domain import DomainCheck, DomainMeasured
 from unplateau.checks.labels import LabelsCheck, LabelsMeasured
@@ -50,7 +51,8 @@ class Fault:
     """Something that surely is wrong. `repaired` is what to train on to see what it costs, `instead` how to train where
     that is what is wrong; None where no training can tell, and then `gain` says by how much the number is off. `partly`
     where the repair leaves out what is doubtful: then the old number is what was counted with it. `resumes` where most
-    of what the model has learnt still holds on repaired masks, so that it may go on from there.
+    of what the model has learnt still holds on repaired masks, so that it may go on from there. The repair puts right a
+    `share` of what is wrong: between what a training on it adds and that many times as much lies the whole.
     """
 
     remedy: str
@@ -61,6 +63,7 @@ class Fault:
     partly: bool = False
     instead: Fit | None = None
     resumes: bool = False
+    share: float = 1.0
 
     @property
     def trained(self) -> bool:
@@ -83,6 +86,7 @@ def find_faults(run: Run, own: Fit | None = None) -> Faults:
     """
     asked = [
         _asked(run, AlignmentCheck(), _shifted),
+        _asked(run, ContoursCheck(), _wandering),
         _asked(run, ClassIndexCheck(), _misnumbered),
         _asked(run, LabelsCheck(), _mislabelled),
         _asked(run, LeaksCheck(), leaked),
@@ -96,8 +100,16 @@ def find_faults(run: Run, own: Fit | None = None) -> Faults:
     findings = tuple(finding for finding, _ in asked)
     repeated = any(each.check == "diversity" and each.verdict is Verdict.CONCERN for each in findings)
     # Many images of few scenes differ from any others: that is a lack of data, not another domain.
-    faults = tuple(fault for _, fault in asked if fault and not (repeated and fault.remedy == "fix-domain"))
-    return Faults(findings, faults)
+    faults = [fault for _, fault in asked if fault and not (repeated and fault.remedy == "fix-domain")]
+    return Faults(findings, _each_once(faults))
+
+
+def _each_once(faults: list[Fault]) -> tuple[Fault, ...]:
+    """The first fault of each remedy: objects whose contours wander off them are also missed where they are."""
+    first: dict[str, Fault] = {}
+    for fault in faults:
+        first.setdefault(fault.remedy, fault)
+    return tuple(first.values())
 
 
 def tried(fault: Fault) -> str:
@@ -153,7 +165,17 @@ def remedy_of(run: Run, fault: Fault) -> Remedy:
     # As much again may lie in what was not found, or left out as doubtful; half of the steps do not go all the way.
     more = (1.0 if fault.partly else SHORT_OF_IT if fault.resumes else 0.0) * max(0.0, gain.mean)
     gain = Interval(gain.mean, gain.low, gain.high + more)
+    if 0 < fault.share < 1 and gain.mean > 0:
+        gain = _whole(gain, fault.share, 1 - compare.mean(below))
     return Remedy(fault.remedy, gain, fault.cost, evidence)
+
+
+def _whole(gain: Interval, share: float, room: float) -> Interval:
+    """What putting all of a fault right adds, where a `share` of it adds `gain`: no less than that, and at most in
+    proportion; in the middle. `room` is all there is to gain.
+    """
+    most = max(min(gain.mean / share, room), gain.mean)
+    return Interval((gain.mean + most) / 2, gain.low, max(most, gain.high))
 
 
 def _instead(fit: Fit, other: Fit) -> Fit:
@@ -190,6 +212,19 @@ def concluded(
 
 def _shifted(run: Run, measured: AlignmentMeasured, claim: str) -> Fault:
     return Fault("fix-shift", "minutes", claim, realigned(run.pictures, measured), resumes=True)
+
+
+def _wandering(run: Run, measured: ContoursMeasured, claim: str) -> Fault | None:
+    """The fault of contours that wander; None where the answers do not fit the straightened masks better, though the
+    model has learnt from the others: a blur of many contours lies where the true one is, but not where edges beside it
+    have drawn it.
+    """
+    mended = straightened(run.source, run.pictures)
+    rescored = [run.resampler.sums(place, decided(_rescored(run, mended, place))) for place in range(len(run.folds))]
+    if run.resampler.difference(np.stack(rescored), run.sums(run.plan.baseline)).low <= 0:
+        return None
+    share = share_straightened(run.source, run.pictures, measured, run.seed)
+    return Fault("relabel", "annotation work", claim, mended, partly=True, resumes=True, share=share)
 
 
 def _misnumbered(run: Run, measured: ClassIndexMeasured, claim: str) -> Fault:
