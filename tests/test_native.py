@@ -24,14 +24,16 @@ from unplateau.experiments import fits, trials
 from unplateau.experiments.fits import STALE, Fit, Fitted, Native, run_fits
 from unplateau.experiments.given import answered, load_given
 from unplateau.measures.scoring import count_best, score_images
-from unplateau.measures.thresholds import best_threshold, counts_of, iou, mean_iou
+from unplateau.measures.thresholds import chosen_threshold, counts_of, iou, mean_iou
 from unplateau.reports import scores_said
+from unplateau.training import ranks
 from unplateau.training.native import count_native, score_native
 from unplateau.training.predict import predict_images, score_map
+from unplateau.training.ranks import Task, finetune_in_ranks
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
 from unplateau.training.scoring import score
-from unplateau.training.train import train_model
+from unplateau.training.train import build_pieces, train_model
 from unplateau.types import Pictures, Sample
 from unplateau.verbs.arguments import silent
 
@@ -79,7 +81,7 @@ KINDS = {"binary": ("one", "mask", None), "classes": ("one", "mask", ()), "layer
 @pytest.fixture(scope="module")
 def pictures(folder) -> dict[str, Pictures]:
     return {
-        name: read_task(folder / where, kind, positive=positive, size=2 * GRID)
+        name: read_task(folder / where, kind, positive=positive, size=GRID)
         for name, (where, kind, positive) in KINDS.items()
     }
 
@@ -120,14 +122,14 @@ def test_the_native_iou_is_that_of_the_masks_that_predict_writes(name, pictures,
     assert iou(by_class).mean() == pytest.approx(trained[name][1]["native_iou"], abs=1e-6)
 
 
-def test_the_threshold_is_the_best_one_for_the_masks_as_they_came(pictures, trained):
-    model, facts = trained["binary"]
-    fold = split(pictures["binary"], seed=0)[0]
-    (inner,) = score_native(load_model(model).model, pictures["binary"], (fold.inner,)) or ()
-    assert facts["threshold"] == best_threshold(inner)
-    assert abs(facts["threshold"] - facts["grid_threshold"]) > 0.05
-    assert mean_iou(inner.at(facts["threshold"])) > mean_iou(inner.at(facts["grid_threshold"]))
-    assert load_model(model).threshold == facts["threshold"]
+@pytest.mark.parametrize("name", ["binary", "layers"])
+def test_the_threshold_is_chosen_on_inner_masks_as_they_came(name, pictures, trained):
+    """One for all classes that may overlap, as on the grid."""
+    model, facts = trained[name]
+    saved, inner = load_model(model), split(pictures[name], seed=0)[0].inner
+    (native,) = score_native(saved.model, pictures[name], (inner,)) or ()
+    assert facts["threshold"] == saved.threshold == chosen_threshold(native)
+    assert facts["grid_threshold"] == chosen_threshold(score(saved.model, pictures[name], inner))
 
 
 def test_the_iou_on_the_grid_stays_what_it_was(pictures, trained):
@@ -151,8 +153,8 @@ def test_masks_of_the_size_of_the_grid_change_nothing(name, folder, tmp_path):
     where, kind, positive = KINDS[name]
     shrunk = tmp_path / "data"
     for path in sorted((folder / where).rglob("*.png")):
-        save(read(path)[:SIDE:2, :SIDE:2], shrunk / path.relative_to(folder / where))
-    same = read_task(shrunk, kind, positive=positive, size=SIDE // 2)
+        save(read(path)[:SIDE:4, :SIDE:4], shrunk / path.relative_to(folder / where))
+    same = read_task(shrunk, kind, positive=positive, size=GRID)
     assert same.native == same.size
     facts = train_model(same, **PIECES, folder=tmp_path / "model")
     bare = train_model(replace(same, native_mask=None), **PIECES, folder=tmp_path / "bare")
@@ -165,7 +167,7 @@ def test_an_image_of_the_size_of_the_grid_among_others_is_scored_as_on_it():
     mixed = [squares(number) for number in range(11)]
     mixed += [Sample(str(n), each.image[::4, ::4], each.mask[::4, ::4], str(n)) for n, each in enumerate(mixed[:4])]
     pictures = read_pictures(open_data(mixed), positive=[1], size=GRID)
-    model = api_model()
+    model = build_model()
     places = tuple(range(len(mixed)))
     (native,) = score_native(model, pictures, (places,)) or ()
     on_grid = score(model, pictures, places)
@@ -174,16 +176,14 @@ def test_an_image_of_the_size_of_the_grid_among_others_is_scored_as_on_it():
     assert np.array_equal(native.groups, on_grid.groups)
 
 
-def api_model() -> Any:
-    from unplateau.training.train import build_pieces
-
+def build_model() -> Any:
     return build_pieces("reach-9", "linear", 1, frozen=False, seed=0).eval()
 
 
 def test_masks_that_are_not_at_hand_leave_the_grid(pictures):
     bare = replace(pictures["binary"], native_mask=None)
-    assert score_native(api_model(), bare, ((0, 1), (2,))) is None
-    assert count_native(api_model(), bare, (0, 1)) is None
+    assert score_native(build_model(), bare, ((0, 1), (2,))) is None
+    assert count_native(build_model(), bare, (0, 1)) is None
 
 
 def test_the_scores_are_those_that_predict_cuts(pictures, trained, folder):
@@ -208,23 +208,32 @@ def test_counting_the_best_class_needs_no_histograms(classes, seed):
 # ---- the way to the masks ----------------------------------------------------------------------------------------
 
 
-class Refusing:
-    """What must not leave the process."""
+class Sent:
+    """In the place of joblib: keeps what other processes would be sent, and starts none."""
 
-    def __call__(self, name: str) -> np.ndarray[Any, Any]:
-        raise AssertionError(name)
+    tasks: list[Any]
 
-    def __reduce__(self) -> Any:
-        raise AssertionError("sent to another process")
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def __call__(self, tasks: Any) -> Any:
+        Sent.tasks = list(tasks)
+        return (each for each in ())
 
 
 def test_no_other_process_is_sent_the_data_set(pictures, tmp_path, monkeypatch):
+    held, parts = pictures["binary"], split(pictures["binary"], seed=0)[0]
+    for module in (fits, ranks):
+        monkeypatch.setattr(module, "Parallel", Sent)
     monkeypatch.setattr(fits, "workers", lambda: 2)
-    held = replace(pictures["binary"], native_mask=Refusing())
-    recipe = replace(RECIPE, steps=2, evaluations=1)
-    parts = split(held, seed=0)[0]
-    both = [Fit("one", "colour", "linear", False, False, "image", 0, parts, recipe, seed) for seed in (0, 1)]
-    assert len(run_fits(both, {"image": held}, tmp_path / "fits", silent)) == 2
+    both = [Fit("one", "colour", "linear", False, False, "image", 0, parts, RECIPE, seed) for seed in (0, 1)]
+    with pytest.raises(KeyError):  # nothing comes back
+        run_fits(both, {"image": held}, tmp_path / "fits", silent)
+    assert held.native_mask is not None
+    assert [arguments[2].native_mask for _, arguments, _ in Sent.tasks] == [None, None]
+    with pytest.raises(StopIteration):
+        finetune_in_ranks(Task(build_model(), held, parts, RECIPE, 0, None, False), 2)
+    assert [arguments[1].pictures.native_mask for _, arguments, _ in Sent.tasks] == [None, None]
 
 
 # ---- a model in question -----------------------------------------------------------------------------------------
@@ -324,16 +333,15 @@ def test_one_image_at_a_time_is_at_its_own_size(monkeypatch):
     """Scores of a photograph are larger than the grid by far: no second one may be held beside them."""
     held: list[int] = []
     pictures = read_pictures(open_data([squares(number) for number in range(20)]), positive=[1], size=GRID)
-    inner = pictures.native_mask
-    assert inner is not None
     monkeypatch.setattr(torch.nn.functional, "interpolate", counting(torch.nn.functional.interpolate, held))
-    score_native(api_model(), pictures, (tuple(range(20)),))
+    score_native(build_model(), pictures, (tuple(range(20)),))
     assert held == [1] * 20
 
 
 def counting(whole: Any, held: list[int]) -> Any:
     def interpolate(scores: torch.Tensor, **how: Any) -> torch.Tensor:
-        held.append(len(scores))
+        if how["size"] == (SIDE, SIDE):
+            held.append(len(scores))
         return whole(scores, **how)
 
     return interpolate
