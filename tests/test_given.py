@@ -55,7 +55,10 @@ def test_a_given_model_is_scored_where_it_was_scored_at_its_own_threshold(traine
     data, model, facts = trained
     said = api.diagnose(data, model=model, steps=4, out=tmp_path / "out")
     assert said["baseline"]["iou"] == pytest.approx(facts["iou"], abs=1e-6)
-    assert said["baseline"]["threshold"] == pytest.approx(facts["threshold"])
+    # The masks are of 40 x 48 pixels and the grid is not: each is read at the threshold that suits it.
+    assert said["baseline"]["threshold"] == pytest.approx(facts["grid_threshold"])
+    assert said["operating_point"]["native"]
+    assert said["operating_point"]["chosen"] == pytest.approx(facts["threshold"])
     assert said["baseline"]["extractor"] == "reach-9"
     assert not list((tmp_path / "out" / "fits").glob("baseline-*"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -433,7 +434,8 @@ def test_the_command_line_says_the_same_words(tmp_path, capsys):
 def of_model(source: AbstractSource, folder: Path, *, positive: list[int] | None = None) -> Run:
     """The run of a model that is given, with nothing trained around it."""
     given = load_given(folder)
-    pictures = read_pictures(source, positive=positive, size=max(given.saved.size))
+    # Its maps are saved and scored on the grid: there the model is read too, without the masks as they came.
+    pictures = replace(read_pictures(source, positive=positive, size=max(given.saved.size)), native_mask=None)
     fold = its_fold(given, pictures)
     plan = Plan((RungPlan("baseline", "baseline", "baseline", math.inf, given.made.extractor),), "baseline", ())
     outcomes = {"baseline": (answered(given, pictures, fold[0]),)}

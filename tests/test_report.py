@@ -373,6 +373,15 @@ def test_numbers_appear_as_given(people: str) -> None:
     assert PEOPLE["verdict"] in words
 
 
+def test_a_threshold_for_masks_at_their_own_size_is_not_taken_for_that_of_the_grid(people: str, tmp_path: Path) -> None:
+    native = {**PEOPLE["operating_point"], "chosen": 0.38, "native": True}
+    page = written(tmp_path, {**PEOPLE, "operating_point": native})
+    assert "of the grid; for masks at their own size 0.38" in page
+    assert "IoU at native size against threshold. Chosen threshold 0.38" in page
+    assert "their own size" not in people
+    assert "native size against" not in people
+
+
 def test_losses_are_shown_not_clipped(people: str, tmp_path: Path) -> None:
     assert "−0.018" in people
     assert "[−0.037, +0.002]" in people

@@ -5,6 +5,7 @@ Axes: N images, B images of a batch, C channels or classes, H W pixels, h w cell
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,10 @@ class Task:
         return 1 if self.positive else len(self.classes)
 
 
+NativeMask = Callable[[str], "NDArray[np.uint8]"]
+"""Reads the mask of the image of that name at its own size, in the terms of `Pictures.masks`."""
+
+
 @dataclass(frozen=True)
 class Pictures:
     """A data set at its working size, in memory.
@@ -84,7 +89,8 @@ class Pictures:
     `images` uint8 (N, 3, H, W), RGB 0..255. `masks` uint8 (N, H, W): 0/1 for a binary task, else the index of the
     class in `task.classes`; 255 = not counted (also where an image was padded). For multi-label masks it is
     (N, C, H, W), 0/1/255 for each class. `splits` holds "train", "val", "test" or "" for each image. `native` is the
-    median height and width of the images as they came.
+    median height and width of the images as they came, and `native_mask` reads a mask at its own size; None where
+    there are no masks, or they are not at hand.
 
     Tasks without masks have (N, 0, 0) there, and `targets` instead. For image labels uint8 (N, C): 1 where the image
     has the class, 0 where not, 255 = not known. For boxes float (N, M, 5): the index of the class, then left, top,
@@ -100,6 +106,7 @@ class Pictures:
     native: Size
     warnings: tuple[str, ...] = ()
     targets: Tensor | None = None
+    native_mask: NativeMask | None = field(default=None, repr=False, compare=False)
 
     @property
     def truth(self) -> Tensor:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unplateau.checks.check import AbstractCheck
 from unplateau.experiments.run import Run, Sums
-from unplateau.measures.thresholds import THRESHOLDS, ScoreTable, best_threshold, iou_by_threshold, join
+from unplateau.measures.thresholds import THRESHOLDS, ScoreTable, best_threshold, counts_at, iou_by_threshold, join
 from unplateau.types import Epoch, Finding, Interval, Verdict
 
 WORTH = 0.01
@@ -23,6 +22,9 @@ PARTS = 10
 @dataclass(frozen=True)
 class OperatingMeasured:
     """The curve over thresholds (pooled report images of the baseline), and three readings of it.
+
+    Of a model trained elsewhere all are of masks as they came, where these are at hand (`native`), for those are what
+    its threshold decides; else of the working grid.
 
     `chosen` is the mean over folds of the thresholds that inner images chose, `best` the best one afterwards.
     `regret` is what thresholds chosen on the inner images and on the other groups that report would add; `from_half`
@@ -40,6 +42,7 @@ class OperatingMeasured:
     explained: float
     by_coverage: float
     crossfitted: bool = False
+    native: bool = False
 
 
 @final
@@ -63,28 +66,32 @@ class OperatingPointCheck(AbstractCheck[OperatingMeasured]):
     def measure(self, run: Run) -> OperatingMeasured:
         """The threshold curve, the regret, and the explained variance."""
         fits = run.outcomes[run.plan.baseline]
-        tables = [fitted.report for fitted in fits]
+        tables = [fitted.deciding.report for fitted in fits]
         joined = join(tables)
         explained, by_coverage = variance_explained([fitted.epochs for fitted in fits])
         if not run.binary:
             nothing = Interval(0.0, 0.0, 0.0)
             return OperatingMeasured((), (), np.nan, np.nan, nothing, nothing, np.nan, np.nan)
         best, alone = best_threshold(joined), not any(len(fitted.inner) for fitted in fits)
-        compare, ours = run.resampler, run.sums(run.plan.baseline)
+        compare, inner = run.resampler, [fitted.deciding.inner for fitted in fits]
 
-        def fixed(threshold: float) -> NDArray[np.float64]:
-            return np.stack([compare.sums(number, table.at(threshold)) for number, table in enumerate(tables)])
+        def decided(thresholds: list[float]) -> Sums:
+            each = zip(tables, thresholds, strict=True)
+            return np.stack([compare.sums(number, counts_at(*pair)) for number, pair in enumerate(each)])
 
+        in_force = [fitted.in_force for fitted in fits]
+        ours = decided(in_force)
         return OperatingMeasured(
             thresholds=tuple(THRESHOLDS.tolist()),
             iou=tuple(iou_by_threshold(joined)[0].tolist()),
-            chosen=float(np.nanmean([fitted.threshold for fitted in fits])),
+            chosen=float(np.nanmean(in_force)),
             best=best,
-            regret=compare.difference(crossfitted(run, tables), ours),
-            from_half=compare.difference(ours, fixed(0.5)),
+            regret=compare.difference(crossfitted(run, tables, inner), ours),
+            from_half=compare.difference(ours, decided([0.5] * len(fits))),
             explained=explained,
             by_coverage=by_coverage,
             crossfitted=alone,
+            native=any(fitted.native for fitted in fits),
         )
 
     def judge(self, measured: OperatingMeasured) -> Finding:
@@ -126,7 +133,7 @@ def variance_explained(curves: list[tuple[Epoch, ...]]) -> tuple[float, float]:
     return float(joint[0, 1] / joint[0, 0]), float(squared)
 
 
-def crossfitted(run: Run, tables: list[ScoreTable]) -> Sums:
+def crossfitted(run: Run, tables: list[ScoreTable], inner: list[ScoreTable]) -> Sums:
     """Counts of report images (one table a fold), each group at the threshold that inner images and others choose.
 
     The groups are dealt to at most `PARTS` parts by the seed; where the others hold no such class the threshold is 0.5.
@@ -136,25 +143,26 @@ def crossfitted(run: Run, tables: list[ScoreTable]) -> Sums:
     part_of = np.zeros(len(compare.groups), np.int64)
     part_of[generator.permutation(reported)] = np.arange(len(reported)) % PARTS
     found = []
-    for number, (table, fitted) in enumerate(zip(tables, run.outcomes[run.plan.baseline], strict=True)):
-        inner = [fitted.inner] if len(fitted.inner) else []
+    for number, (table, choosing) in enumerate(zip(tables, inner, strict=True)):
+        chosen_on = [choosing] if len(choosing) else []
         parts = part_of[compare.groups[compare.reports[number]]]
         counts = np.zeros_like(table.argmax)
         for part in np.unique(parts):
-            chosen = best_threshold(join([*inner, table.take(np.flatnonzero(parts != part))]))
+            chosen = best_threshold(join([*chosen_on, table.take(np.flatnonzero(parts != part))]))
             counts[parts == part] = table.at(chosen if np.isfinite(chosen) else 0.5)[parts == part]
         found.append(compare.sums(number, counts))
     return np.stack(found)
 
 
 def _moved(measured: OperatingMeasured) -> str:
+    where = " on the masks as they came" if measured.native else ""
     if measured.crossfitted:
         return (
             f"The threshold in force is {measured.chosen:.2f}; one that the other groups choose for each (about "
-            f"{measured.best:.2f}) would change the IoU by {measured.regret:+.3f}."
+            f"{measured.best:.2f}) would change the IoU by {measured.regret:+.3f}{where}."
         )
     return (
         f"Moving the threshold from {measured.chosen:.2f}, chosen on inner images, to one that the other groups choose "
-        f"for each (about {measured.best:.2f}) would change the IoU by {measured.regret:+.3f}; choosing it gained "
-        f"{measured.from_half:+.3f} over 0.5."
+        f"for each (about {measured.best:.2f}) would change the IoU by {measured.regret:+.3f}{where}; choosing it "
+        f"gained {measured.from_half:+.3f} over 0.5."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,10 +14,10 @@ from unplateau.data.grid import Box, fit_image, fit_mask, native_size, place, wo
 from unplateau.data.parallel import in_parallel
 from unplateau.data.sources import AbstractSource
 from unplateau.data.splits import leaking_groups
-from unplateau.data.tasks import find_task, task_table
+from unplateau.data.tasks import find_task, task_mask, task_table
 from unplateau.data.truths import AbstractTruth
 from unplateau.errors import DataError
-from unplateau.types import IGNORE, Pictures, Size, Task
+from unplateau.types import IGNORE, NativeMask, Pictures, Size, Task
 
 _FINER = 2
 """A JPEG is decoded at no less than this many pixels a grid pixel and side, so that the resize does the smoothing."""
@@ -72,6 +72,7 @@ def read_pictures(
         splits=tuple(source.splits[index] for index in kept),
         native=native_size(natives),
         warnings=encoding_warnings(read.scans, files, source.class_names) + _padding_warning(read),
+        native_mask=_native_mask(source, lambda index: task_mask(source.mask(index), task)),
     )
     return _with_leaks(pictures)
 
@@ -120,6 +121,7 @@ def read_targets(source: AbstractSource, truth: AbstractTruth, *, size: int = 12
         native=native_size(natives),
         warnings=(*truth.warnings, *warnings),
         targets=None if targets is None else torch.from_numpy(targets),
+        native_mask=None if targets is not None else _native_mask(source, lambda index: _whole(source, truth, index)),
     )
     return _with_leaks(pictures)
 
@@ -149,6 +151,18 @@ def _ranked(members: list[int], generator: np.random.Generator) -> list[tuple[bo
 
 
 # ---- reading -------------------------------------------------------------------------------------------------
+
+
+def _native_mask(source: AbstractSource, read: Callable[[int], NDArray[np.uint8]]) -> NativeMask:
+    """How the mask of an image is read, by the name of the image."""
+    at = {name: index for index, name in enumerate(source.names)}
+    return lambda name: read(at[name])
+
+
+def _whole(source: AbstractSource, truth: AbstractTruth, index: int) -> NDArray[np.uint8]:
+    """What is true of each pixel of an image, (C, H, W): as on a grid that is the image itself."""
+    native = source.size(index)
+    return np.asarray(truth.on_grid(index, native, Box(0, 0, *native), native), np.uint8)
 
 
 def _read(source: AbstractSource, kept: Sequence[int], natives: Sequence[Size], grid: Size) -> _Read:

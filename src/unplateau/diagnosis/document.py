@@ -214,4 +214,5 @@ def _operating_point(measured: Measurements) -> dict[str, Any]:
         "regret": operating.regret,
         "explained": operating.explained,
         "by_coverage": operating.by_coverage,
+        "native": operating.native,
     }

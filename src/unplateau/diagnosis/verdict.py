@@ -210,7 +210,8 @@ def _move_threshold(run: Run, measured: Measurements) -> Remedy | None:
     if not operating.thresholds or (elsewhere and run.outcomes[run.plan.baseline][0].imposed is None):
         # A threshold that was right where the images come from is a symptom of where they go.
         return None
-    evidence = f"The best threshold is {operating.best:.2f}, the chosen one {operating.chosen:.2f} on average."
+    evidence = f"The best threshold is {operating.best:.2f}, the chosen one {operating.chosen:.2f} on average"
+    evidence += ", on the masks as they came." if operating.native else "."
     return Remedy("move-threshold", operating.regret, "minutes", (evidence,))
 
 

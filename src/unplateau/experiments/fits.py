@@ -26,7 +26,7 @@ from unplateau.errors import UnplateauError
 from unplateau.extractors.catalogue import build_extractor, weight_files
 from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
-from unplateau.measures.thresholds import ScoreTable, chosen_threshold, mean_iou
+from unplateau.measures.thresholds import ScoreTable, chosen_threshold, counts_at, mean_iou
 from unplateau.model import SegmentationModel
 from unplateau.progress import Told
 from unplateau.training.devices import hearing, keep_memory
@@ -69,6 +69,14 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Native:
+    """Scores on the inner and the report part, on masks as they came."""
+
+    inner: ScoreTable
+    report: ScoreTable
+
+
+@dataclass(frozen=True)
 class Fitted:
     """What a fit left: scores on what chose (inner), on what chose nothing (report), and on some seen images."""
 
@@ -81,22 +89,40 @@ class Fitted:
     """Answers (n, outputs, H, W) on `Fit.maps`: scores in steps of 1 / BINS."""
     fixed: float | None = None
     """The threshold that came with a model trained elsewhere; None = the inner part chooses."""
+    native: Native | None = None
+    """The same answers on masks as they came; None where these are of the grid's size, or the fit is one of ours."""
 
     @property
     def threshold(self) -> float:
-        """The threshold of a binary task that is in force; nan if none is defined."""
+        """The threshold of a binary task at which the working grid is read; nan if none is defined.
+
+        One that came with the model decides masks at native size. Where it is sound there and the grid is another, the
+        grid chooses its own, as for every fit beside this one.
+        """
+        ours = self.fixed is None or (self.native is not None and self.imposed is None)
+        return chosen_threshold(self.inner) if ours else self.in_force
+
+    @property
+    def in_force(self) -> float:
+        """The threshold that decides `deciding`."""
         return chosen_threshold(self.inner) if self.fixed is None else self.fixed
+
+    @property
+    def deciding(self) -> Native:
+        """What the threshold in force is for: masks as they came where these are at hand, else those of the grid."""
+        return Native(self.inner, self.report) if self.native is None else self.native
 
     @property
     def imposed(self) -> float | None:
         """The threshold at which trainings beside this one are read too; None = each chooses its own, as this one did.
 
         One thing changes at a time: where this threshold is stale it stays so. But a sound one is sound for this
-        model only, and others read at it would look worse than they are.
+        model only, and others read at it would look worse than they are. It is stale or sound where it decides.
         """
-        if self.fixed is None or not len(self.inner):
+        inner = self.deciding.inner
+        if self.fixed is None or not len(inner):
             return self.fixed
-        lost = mean_iou(self.inner.at(chosen_threshold(self.inner))) - mean_iou(self.inner.at(self.fixed))
+        lost = mean_iou(counts_at(inner, chosen_threshold(inner))) - mean_iou(inner.at(self.fixed))
         return self.fixed if lost >= STALE else None
 
 
@@ -252,7 +278,8 @@ def _computed(numbered: list[tuple[int, Fit]], views: Views) -> Generator[tuple[
         return
     arrays = {name: (view.images.numpy(), view.masks.numpy()) for name, view in views.items()}
     nothing = torch.zeros(0)
-    frame = replace(next(iter(views.values())), images=nothing, masks=nothing)
+    # Nor does the way to the masks as they came, which may hold the whole data set.
+    frame = replace(next(iter(views.values())), images=nothing, masks=nothing, native_mask=None)
     tasks = (delayed(_work)(place, fit, frame, *arrays[fit.view]) for place, fit in numbered)
     parallel = Parallel(n_jobs=workers(), backend="loky", return_as="generator_unordered", inner_max_num_threads=1)
     # A terminal sends Ctrl-C to all: the processes started here never hear it, the parent hears it and ends them.

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from unplateau.data.splits import refuse_no_inner, split
 from unplateau.errors import PieceError
-from unplateau.experiments.fits import SEEN, Fitted, spread
+from unplateau.experiments.fits import SEEN, Fitted, Native, spread
 from unplateau.experiments.plan import mapped
+from unplateau.training.native import score_native
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made, SavedModel, load_model
 from unplateau.training.scoring import answers, score
@@ -66,8 +67,12 @@ def its_fold(given: Given, pictures: Pictures) -> tuple[Fold, ...]:
 
 
 def answered(given: Given, pictures: Pictures, fold: Fold) -> Fitted:
-    """What the model answers, in the form of a training's outcome, at the threshold it came with."""
+    """What the model answers, in the form of a training's outcome, at the threshold it came with.
+
+    That is for masks as they came: there its answers are scored too, once.
+    """
     model = given.saved.model
+    native = score_native(model, pictures, (fold.inner, fold.report)) if pictures.task.binary else None
     return Fitted(
         inner=score(model, pictures, fold.inner),
         report=score(model, pictures, fold.report),
@@ -76,4 +81,5 @@ def answered(given: Given, pictures: Pictures, fold: Fold) -> Fitted:
         seconds=0.0,
         maps=answers(model, pictures, mapped((fold,), 0, len(pictures))),
         fixed=given.saved.threshold if pictures.task.binary else None,
+        native=Native(*native) if native else None,
     )

@@ -160,8 +160,9 @@ def threshold_curve(saved: Saved) -> Drawing | None:
     point = saved.operating_point
     if not any(map(wording.known, point.iou)):
         return None
+    size = " at native size" if point.native else ""
     alt = (
-        f"IoU against threshold. Chosen threshold {wording.iou(point.chosen)}, best {wording.iou(point.best)}, "
+        f"IoU{size} against threshold. Chosen threshold {wording.iou(point.chosen)}, best {wording.iou(point.best)}, "
         f"regret {wording.full(point.regret)} IoU."
     )
 
@@ -192,7 +193,7 @@ def _paint_thresholds(made: Any, point: OperatingPoint, wide: bool) -> None:
     made.yaxis.set_major_locator(MaxNLocator(5))
     rules(made, "y")
     made.set_xlabel("threshold on the predicted probability", fontsize=11)
-    name_upright(made, "IoU", 8)
+    name_upright(made, "IoU at native size" if point.native else "IoU", 8)
     usable = np.isfinite(values) & np.isfinite(thresholds)
     for mark in _marks(point, thresholds[usable], values[usable], wide):
         _paint_mark(made, mark)

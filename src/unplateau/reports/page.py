@@ -105,6 +105,8 @@ def _threshold_said(saved: Saved) -> str:
     half = saved.baseline.iou_at_half
     if not wording.known(saved.baseline.threshold):
         return "the class of the highest score" if saved.data.binary is False else "not known"
+    if saved.operating_point.native and saved.operating_point.chosen != saved.baseline.threshold:
+        return f"of the grid; for masks at their own size {wording.iou(saved.operating_point.chosen)}"
     return f"at 0.5 the IoU is {wording.iou(half)}" if wording.known(half) else "on the predicted probability"
 
 

@@ -295,6 +295,7 @@ def _operating_point(raw: dict[str, Any]) -> OperatingPoint:
         best=number(raw.get("best")),
         regret=interval(raw.get("regret")),
         explained=number(raw.get("explained")),
+        native=raw.get("native") is True,
     )
 
 

@@ -99,7 +99,7 @@ class LearningCurve:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """IoU over all thresholds, the chosen threshold and the best one."""
+    """IoU over all thresholds, the chosen threshold and the best one; `native` where all are of masks as they came."""
 
     thresholds: tuple[float, ...]
     iou: tuple[float, ...]
@@ -107,6 +107,7 @@ class OperatingPoint:
     best: float
     regret: Interval
     explained: float
+    native: bool = False
 
 
 @dataclass(frozen=True)

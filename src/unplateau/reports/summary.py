@@ -118,7 +118,14 @@ def curve_summary(reading: dict[str, Any]) -> RenderableType:
 
 def scores_said(facts: dict[str, float]) -> str:
     """What a training scored, in words."""
-    at = f" at threshold {facts['threshold']:.2f}" if math.isfinite(facts.get("threshold", math.nan)) else ""
-    said = {"iou": f"IoU {{:.3f}}{at}", **SAID}
+    native = "native_iou" in facts
+    said = {"native_iou": f"IoU {{:.3f}}{_at(facts, 'threshold')} on masks at their own size"}
+    said["iou"] = f"{{:.3f}}{_at(facts, 'grid_threshold')} on the grid" if native else f"IoU {{:.3f}}{_at(facts)}"
+    said |= SAID
     said |= {name: f"{name.removeprefix('iou ')} {{:.3f}}" for name in facts if name.startswith("iou of ")}
     return ", ".join(words.format(facts[name]) for name, words in said.items() if name in facts)
+
+
+def _at(facts: dict[str, float], name: str = "threshold") -> str:
+    """At which threshold, where one decides."""
+    return f" at threshold {facts[name]:.2f}" if math.isfinite(facts.get(name, math.nan)) else ""

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from unplateau.data.boxes import INSTANCES
 from unplateau.data.decode import read_image, white_level
@@ -21,6 +19,7 @@ from unplateau.data.labels import LABELS
 from unplateau.errors import DataError, PieceError
 from unplateau.files import write_bytes
 from unplateau.measures.ternary import Ternary, decide
+from unplateau.training.native import native_scores, sized
 from unplateau.training.saved import SavedModel
 from unplateau.training.scoring import probabilities
 from unplateau.training.tables import WRITERS, on_grid
@@ -118,8 +117,7 @@ def score_map(saved: SavedModel, image: NDArray[np.uint8], inference: Inference 
         scores = probabilities(saved.model, grid[None], saved.task.exclusive)
     else:
         scores = infer(saved.model, grid, inference, saved.task.exclusive)[None]
-    inside = scores[..., box.top : box.top + box.height, box.left : box.left + box.width]
-    return _sized(inside, (image.shape[0], image.shape[1]))
+    return native_scores(scores, box, (image.shape[0], image.shape[1]))
 
 
 def _tiled(saved: SavedModel, image: NDArray[np.uint8], inference: Inference, tile: Size) -> NDArray[np.float32]:
@@ -131,12 +129,7 @@ def _tiled(saved: SavedModel, image: NDArray[np.uint8], inference: Inference, ti
     shrunk = np.ascontiguousarray(fit_image(image, Box(0, 0, height, width)))
     rows, columns = (max(1, round(side * scale)) for side, scale in zip(tile, scales, strict=True))
     scaled = replace(inference, tile=(rows, columns))
-    return _sized(infer(saved.model, torch.from_numpy(shrunk), scaled, saved.task.exclusive)[None], native)
-
-
-def _sized(scores: Tensor, size: Size) -> NDArray[np.float32]:
-    native: NDArray[np.float32] = F.interpolate(scores, size=size, mode="bilinear")[0].cpu().numpy()
-    return native
+    return sized(infer(saved.model, torch.from_numpy(shrunk), scaled, saved.task.exclusive)[None], native)
 
 
 def to_ids(saved: SavedModel, scores: NDArray[np.float32]) -> NDArray[np.uint8]:

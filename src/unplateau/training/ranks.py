@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -62,10 +62,12 @@ def finetune_in_ranks(task: Task, processes: int) -> Trained:
         return _alone(task, 1)
     _refuse(task.recipe, processes)
     port = _free_port()
+    # The way to the masks as they came stays here: it may hold the whole data set.
+    shared = replace(task, pictures=replace(task.pictures, native_mask=None))
     parallel = Parallel(n_jobs=processes, backend="loky", batch_size=1, pre_dispatch="all", return_as="generator")
     # As for the fits of a diagnosis: Ctrl-C is for the parent, which ends the others.
     with hearing(signal.SIG_IGN):
-        outcomes = parallel(delayed(_run)(Rank(number, processes, port), task) for number in range(processes))
+        outcomes = parallel(delayed(_run)(Rank(number, processes, port), shared) for number in range(processes))
     try:
         found = list(outcomes)
     except TerminatedWorkerError as error:

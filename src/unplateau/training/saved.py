@@ -30,7 +30,8 @@ WEIGHTS, FACTS = "model.safetensors", "model.json"
 class SavedModel:
     """A model with its task, the grid it was trained on, and the threshold of binary and multi-label masks (else nan).
 
-    `made` says how it was trained, None when the file does not; `reported` is the IoU it was said to have. `native` is
+    The threshold is for masks at the size that images come in. `made` says how it was trained, None when the file does
+    not; `reported` is the IoU it was said to have on the grid, at the threshold that suits the grid. `native` is
     the size of the images that the grid stood for, None when the file does not say.
     """
 

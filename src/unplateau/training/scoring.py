@@ -27,8 +27,13 @@ BATCH = 16
 def score(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> ScoreTable:
     """Scores of the model on some of the pictures."""
     tables, table = [], score_layers if pictures.masks.ndim == 4 else score_images
-    for (_, masks), scores in zip(in_order(pictures, indices, BATCH), _scores(model, pictures, indices), strict=True):
-        tables.append(table(scores, masks.numpy()))
+    for (_, masks), scores in zip(in_order(pictures, indices, BATCH), scored(model, pictures, indices), strict=True):
+        tables.append(table(scores.cpu().numpy(), masks.numpy()))
+    return grouped(tables, pictures, indices)
+
+
+def grouped(tables: list[ScoreTable], pictures: Pictures, indices: tuple[int, ...]) -> ScoreTable:
+    """One table of the pictures `indices`, which `tables` hold in that order, with their groups."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(pictures.groups))}
     return replace(join(tables), groups=np.array([numbers[pictures.groups[index]] for index in indices], np.int64))
 
@@ -37,8 +42,8 @@ def answers(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ..
     """What the model says of each pixel: its scores (N, outputs, H, W) in steps of 1 / BINS."""
     said = np.zeros((len(indices), pictures.task.outputs, *pictures.size), np.uint8)
     done = 0
-    for scores in _scores(model, pictures, indices):
-        said[done : done + len(scores)] = (scores * BINS).astype(np.uint8)
+    for scores in scored(model, pictures, indices):
+        said[done : done + len(scores)] = (scores.cpu().numpy() * BINS).astype(np.uint8)
         done += len(scores)
     return said
 
@@ -74,9 +79,10 @@ def tallies(
     return found
 
 
-def _scores(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+def scored(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> Iterator[Tensor]:
+    """Scores (B, outputs, H, W) of some of the pictures, a batch at a time."""
     training = model.training
     model.to(accelerator()).eval()
     for images, _ in in_order(pictures, indices, BATCH):
-        yield probabilities(model, images, pictures.task.exclusive).cpu().numpy()
+        yield probabilities(model, images, pictures.task.exclusive)
     model.train(training)

@@ -75,7 +75,9 @@ def train(
 
     Returns:
         Scores on images that chose nothing. Masks: `iou`, `iou_at_half`, and the `threshold` chosen on inner images;
-        `iou of CLASS` where classes may overlap. Labels: `accuracy`, `commonest` (the accuracy of always giving the
+        `iou of CLASS` where classes may overlap. Where masks came at another size than the grid, `threshold` is for
+        that size, as `predict` writes them, and `native_iou` is the IoU there; the others are of the grid, at its own
+        `grid_threshold`. Labels: `accuracy`, `commonest` (the accuracy of always giving the
         commonest answer), `average_precision`. Boxes: `ap50` and `map` as COCO defines them.
 
     Raises:
