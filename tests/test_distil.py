@@ -19,7 +19,7 @@ from unplateau.errors import DataError, PieceError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.fused import moved
 from unplateau.extractors.squeezenet import squeezenet
-from unplateau.pretraining.loop import EXTRACTOR, SERIES, Schooling
+from unplateau.pretraining.course import EXTRACTOR, SERIES, Schooling
 from unplateau.training.saved import save_extractor
 from unplateau.types import Characteristics, Interval, Level
 from unplateau.upgrades import distil

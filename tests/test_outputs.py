@@ -396,4 +396,6 @@ def test_tiles_need_a_model_that_knows_its_scale(trained, folders, tmp_path, cap
     )
     assert main([*asked, "--tile", "-1"]) == 2
     assert "`tile` must be at least 0" in capsys.readouterr().err
+    assert main([*asked, "--tile", "3"]) == 2
+    assert "`tile` must be at least 16 pixels a side" in capsys.readouterr().err
     assert main(asked) == 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unplateau.data.decode import hexadecimal
 from unplateau.data.folder import some
 from unplateau.errors import DataError
 from unplateau.types import IGNORE, Size
@@ -149,6 +150,23 @@ def encoding_warnings(scans: Sequence[Scan], files: Sequence[str], names: Mappin
         _unnamed(found, names),
     ]
     return tuple(sentence for sentence in said if sentence)
+
+
+def palette_warning(
+    scans: Sequence[Scan], palettes: Sequence[Mapping[int, tuple[int, int, int]]], files: Sequence[str]
+) -> tuple[str, ...]:
+    """A sentence where palette masks show one id in two colours: a writer may have numbered each file as it pleased."""
+    first: dict[int, tuple[tuple[int, int, int], str]] = {}
+    for scan, palette, file in zip(scans, palettes, files, strict=True):
+        for each in palette.keys() & set(scan.ids):
+            shade, where = first.setdefault(each, (palette[each], file))
+            if shade != palette[each]:
+                return (
+                    f"The id {each} is shown in {hexadecimal(shade)} by the palette of {where} and in "
+                    f"{hexadecimal(palette[each])} by that of {file}: for now the ids are what counts, so put a "
+                    "colours.json beside masks/ if the colours do.",
+                )
+    return ()
 
 
 def _white(found: set[int]) -> str:

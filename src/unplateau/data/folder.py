@@ -118,9 +118,11 @@ def _pictures_in(folder: Path) -> list[Path]:
     files = [path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not files:
         held = some((path.name for path in visible), 3) or "nothing"
+        step = "put the files directly into it, not into subfolders, in one of these formats"
+        if (folder / "images").is_dir():
+            step = f"give {folder / 'images'}"
         raise DataError(
-            f"{folder} must hold files that end in {', '.join(sorted(SUFFIXES))}, but holds {held}: "
-            "put the files directly into it, not into subfolders, in one of these formats."
+            f"{folder} must hold files that end in {', '.join(sorted(SUFFIXES))}, but holds {held}: {step}."
         )
     return files
 

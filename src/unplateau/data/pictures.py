@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unplateau.data.checks import Scan, encoding_warnings, refuse_damaged, refuse_other_size, refuse_too_few, scan_mask
+from unplateau.data.checks import (
+    Scan,
+    encoding_warnings,
+    palette_warning,
+    refuse_damaged,
+    refuse_other_size,
+    refuse_too_few,
+    scan_mask,
+)
 from unplateau.data.grid import Box, fit_image, fit_mask, native_size, place, working_grid
 from unplateau.data.parallel import in_parallel
 from unplateau.data.sources import AbstractSource
@@ -63,6 +71,7 @@ def read_pictures(
     task = find_task(_ids(source, kept, read.scans, positive), positive, source.class_names)
     masks = task_table(task)[read.masks]
     _refuse_vanished(masks, task, read.scans, size)
+    odd = palette_warning(read.scans, in_parallel(source.palette, kept), files)
     pictures = Pictures(
         task=task,
         images=torch.from_numpy(read.images),
@@ -71,7 +80,7 @@ def read_pictures(
         groups=tuple(source.groups[index] for index in kept),
         splits=tuple(source.splits[index] for index in kept),
         native=native_size(natives),
-        warnings=encoding_warnings(read.scans, files, source.class_names) + _padding_warning(read),
+        warnings=encoding_warnings(read.scans, files, source.class_names) + odd + _padding_warning(read),
     )
     return _with_leaks(pictures)
 

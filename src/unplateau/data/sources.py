@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.data.checks import refuse_other_size
-from unplateau.data.decode import read_image, read_mask, read_size, white_level, whole_ids
+from unplateau.data.decode import read_image, read_mask, read_palette, read_size, white_level, whole_ids
 from unplateau.data.folder import (
     Colours,
     find_images,
@@ -61,6 +61,10 @@ class AbstractSource(ABC):
     def mask(self, index: int) -> NDArray[np.uint8]:
         """uint8 (H, W), class ids as stored, at native size."""
 
+    def palette(self, index: int) -> Mapping[int, tuple[int, int, int]]:
+        """The colour in which each id of a mask is shown, where its file says so and the ids are what counts."""
+        return {}
+
     @abstractmethod
     def mask_file(self, index: int) -> str:
         """What a sentence to the user calls this mask."""
@@ -92,6 +96,10 @@ class FolderSource(AbstractSource):
     def mask(self, index: int) -> NDArray[np.uint8]:
         """See `AbstractSource`."""
         return read_mask(self._pairs[index].mask, self._colours)
+
+    def palette(self, index: int) -> Mapping[int, tuple[int, int, int]]:
+        """See `AbstractSource`; reads the header."""
+        return read_palette(self._pairs[index].mask) if self._colours is None else {}
 
     def mask_file(self, index: int) -> str:
         """The path of the mask."""

@@ -37,6 +37,8 @@ def summary(diagnosis: dict[str, Any]) -> RenderableType:
         parts.append(_families(saved))
     if saved.ladder:
         parts.append(_ladder(saved))
+    if saved.data.warnings:
+        parts.append(Text("\n".join(f"Of the data: {sentence}" for sentence in saved.data.warnings), "yellow"))
     return Group(*(Padding(part, (0, 0, 1, 0)) for part in parts))
 
 

@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
-from unplateau.errors import UnplateauError
+from unplateau.errors import Doubt, UnplateauError
 from unplateau.files import unwritten, write_bytes
 from unplateau.model import SegmentationModel
 from unplateau.training.batches import BatchStream, batches
@@ -130,6 +130,7 @@ def _smaller(recipe: Recipe, processes: int, error: RuntimeError) -> Recipe:
     warnings.warn(
         f"{recipe.batch} images at a time do not fit in memory: training goes on with {half}, and twice as many times "
         "before each step. Normalisation over the batch and losses over all of its pixels see fewer at once.",
+        Doubt,
         stacklevel=3,
     )
     return replace(recipe, batch=half, accumulate=2 * recipe.accumulate)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unplateau.data.folder import list_images
+from unplateau.data.grid import SMALLEST
 from unplateau.data.sources import open_data
 from unplateau.errors import UnplateauError
 from unplateau.files import writable_folder
@@ -84,6 +85,11 @@ def predict(
     """
     if tile < 0:
         raise UnplateauError(f"`tile` must be at least 0; got {tile}. Give pixels, or 0 for the whole image.")
+    if 0 < tile < SMALLEST:
+        raise UnplateauError(
+            f"`tile` must be at least {SMALLEST} pixels a side, or 0 for the whole image; got {tile}. Give more, best as "
+            "many as a training image has."
+        )
     saved = load_model(Path(model))
     found = list_images(Path(images))
     decision = load_ternary(Path(model)) if ternary else None
