@@ -542,6 +542,8 @@ def test_summary_says_verdict_remedies_families_and_ladder() -> None:
     for each in ("richer-pretraining", "+0.074", "−0.018", "textural", "38 %", "orderless (control)", "whole image"):
         assert each in words
     assert "No remedy was priced" in printed(MINIMAL)
+    doubted = {**PEOPLE, "data": {**PEOPLE["data"], "warnings": ["The masks hold only 0 and 255."]}}
+    assert "Of the data: The masks hold only 0 and 255." in printed(doubted)
     assert "\x1b" not in printed(every_string(PEOPLE, HOSTILE), 80)
 
 

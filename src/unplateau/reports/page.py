@@ -110,11 +110,11 @@ def _threshold_said(saved: Saved) -> str:
 
 def _best_remedy(saved: Saved) -> tuple[str, str, tuple[str, ...]]:
     if saved.remedies is None:
-        return "Best single remedy", wording.ABSENT, ("none was priced",)
+        return "First remedy", wording.ABSENT, ("none was priced",)
     if not saved.remedies:
-        return "Best single remedy", "none", ("nothing measured here would lift the IoU",)
+        return "First remedy", "none", ("nothing measured here would lift the IoU",)
     best = saved.remedies[0]
-    return "Best single remedy", wording.gain(best.gain.mean), (wording.spread(best.gain, True), best.name)
+    return "First remedy", wording.gain(best.gain.mean), (wording.spread(best.gain, True), best.name)
 
 
 def facts(saved: Saved) -> list[tuple[str, str]]:

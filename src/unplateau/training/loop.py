@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from unplateau.errors import Doubt, UnplateauError
 from unplateau.files import unwritten, write_bytes
@@ -224,12 +225,14 @@ def _steps_done(checkpoint: Path | None) -> int:
 
 @contextmanager
 def _honest(folder: Path | None) -> Iterator[None]:
-    """What stops a training, as what it is: Lightning makes Ctrl-C an exit, and stays deaf to it from then on."""
+    """What stops a training, as what it is: Lightning makes Ctrl-C an exit, and stays deaf to it from then on; and of a
+    request to end, as schedulers send it, it makes an exit without a word that looks like success.
+    """
     heard = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as stop:
-        if not isinstance(stop.__context__, KeyboardInterrupt):
+        if not isinstance(stop, SIGTERMException) and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, heard)
         raise KeyboardInterrupt from stop

@@ -87,8 +87,8 @@ def predict(
         raise UnplateauError(f"`tile` must be at least 0; got {tile}. Give pixels, or 0 for the whole image.")
     if 0 < tile < SMALLEST:
         raise UnplateauError(
-            f"`tile` must be at least {SMALLEST} pixels a side, or 0 for the whole image; got {tile}. Give more, best as "
-            "many as a training image has."
+            f"`tile` must be at least {SMALLEST} pixels a side, or 0 for the whole image; got {tile}. Give more, best "
+            "as many as a training image has."
         )
     saved = load_model(Path(model))
     found = list_images(Path(images))

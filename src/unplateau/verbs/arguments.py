@@ -71,6 +71,14 @@ def refuse_shares(given: Mapping[str, float | None], pieces: Mapping[str, str | 
             )
 
 
+def refuse_alone(given: Mapping[str, object]) -> None:
+    """Refuse what tells of saved answers where none were given: it would change nothing."""
+    for name, value in given.items():
+        if value is not None:
+            step = "ask `curve` of the log" if name == "log" else "leave it out"
+            raise UnplateauError(f"`{name}` goes with `predictions`, and none were given. Give them, or {step}.")
+
+
 def doubted(pictures: Pictures) -> Pictures:
     """The same, once it was said what is odd about them: where no report is written nothing else says it."""
     for sentence in pictures.warnings:
