@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,27 +164,29 @@ def test_masks_keep_the_ids_of_the_training_masks(positive, tmp_path, capsys):
     assert (tmp_path / "masks" / "scores").exists() == bool(positive)
 
 
-@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(
     "verb", [("train",), ("compare", "--folds", "2", "--seeds", "1", "--recipes", "baseline", "ema=0.9")]
 )
-def test_what_is_odd_about_the_data_is_a_plain_sentence_of_its_own(verb, tmp_path, capsys):
+def test_what_is_odd_about_the_data_is_said_once(verb, tmp_path):
     """255 is read as the class or not at all: who is not told reads the IoU of another question."""
     data = write_pairs(tmp_path / "data")
     for place, path in enumerate(sorted((data / "masks").iterdir())):
         Image.fromarray(np.asarray(Image.open(path)) * np.uint8(255 if place % 2 else 1)).save(path)
     argv = [verb[0], str(data), *verb[1:], "--size", "48", "--steps", "2", "--out", str(tmp_path / "out")]
-    assert main([*argv, "--extractor", "reach-5"]) == 0
-    said = [line for line in capsys.readouterr().err.splitlines() if "255" in line]
+    with pytest.warns(Doubt, match=r"^No mask holds both 1 and 255 \(6 hold 1, as .* not counted\.$") as said:
+        assert main([*argv, "--extractor", "reach-5"]) == 0
     assert len(said) == 1
-    assert said[0].startswith("No mask holds both 1 and 255 (6 hold 1, as ")
-    assert said[0].endswith("for now it is not counted.")
 
 
-def test_a_warning_of_others_keeps_its_place_in_the_code():
-    said = cli._said_plainly("odd", UserWarning, "there.py", 7)
-    assert said == "there.py:7: UserWarning: odd\n"
-    assert cli._said_plainly("odd", Doubt, "there.py", 7) == "odd\n"
+def test_a_doubt_is_shown_as_a_sentence_and_a_warning_of_others_with_its_place(monkeypatch, capsys):
+    def both(*_: object, **__: object) -> str:
+        return "".join(warnings.formatwarning("odd", kind, "there.py", 7) for kind in (Doubt, UserWarning))
+
+    before = warnings.formatwarning
+    monkeypatch.setattr("unplateau.api.report", both)
+    assert main(["report", "somewhere"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["Report: odd", "there.py:7: UserWarning: odd", ""]
+    assert warnings.formatwarning is before
 
 
 def samples(folder: Path) -> Iterator[Sample]:

@@ -325,6 +325,7 @@ def test_a_diagnosis_weighs_the_teachers_by_their_eye_chart(tmp_path, monkeypatc
         ({"teachers": []}, UnplateauError, "`teachers` must name at least one; got none"),
         ({"teachers": ["FILE", "FILE"]}, UnplateauError, "`teachers` must differ"),
         ({"teachers": ["resnet18"]}, PieceError, r"must bring weights; 'resnet18'.*'pretrained:resnet18'"),
+        ({"teachers": ["unet-8"]}, PieceError, r"'unet-8' names .* ones\. Give a file of weights, or the folder"),
         ({"teachers": ["fused(unet + FILE)"]}, PieceError, "has learnt nothing yet"),
         ({"teachers": ["FOLDER"]}, PieceError, r"must be one that `train` wrote; .* holds no model.json"),
         ({"teachers": ["no.safetensors"]}, PieceError, "nothing is at 'no.safetensors'"),

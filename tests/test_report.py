@@ -537,6 +537,11 @@ def printed(diagnosis: dict[str, Any], width: int = 110) -> str:
     return console.export_text()
 
 
+def test_no_share_is_more_than_all_or_less_than_nothing() -> None:
+    said = [wording.share_explained(value) for value in (1.16, 0.42, -0.1, 0.0)]
+    assert said == ["all", "42 %", "nothing", "nothing"]
+
+
 def test_summary_says_verdict_remedies_families_and_ladder() -> None:
     words = printed(PEOPLE)
     for each in ("richer-pretraining", "+0.074", "−0.018", "textural", "38 %", "orderless (control)", "whole image"):

@@ -130,7 +130,7 @@ def build_extractor(
     """
     name = str(name_or_path)
     if name.startswith(PRETRAINED):
-        return build_extractor(name.removeprefix(PRETRAINED), pretrained=True, weights=weights)
+        return _published(name.removeprefix(PRETRAINED), weights)
     if is_fused(name):
         return _fused(name, pretrained=pretrained, weights=weights)
     if is_context(name):
@@ -157,6 +157,15 @@ def build_extractor(
             f"{nearest(name, {*EXTRACTORS, *RUNGS, *known})}"
         )
     return from_timm(name, pretrained=pretrained, weights=weights)
+
+
+def _published(name: str, weights: Path | None) -> AbstractExtractor:
+    built = build_extractor(name, pretrained=True, weights=weights)
+    if not built.pretrained:
+        raise PieceError(
+            f"'{PRETRAINED}' must stand before a network of which weights are published; {name!r} has none."
+        )
+    return built
 
 
 def _from_file(path: Path) -> AbstractExtractor:

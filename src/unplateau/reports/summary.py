@@ -110,7 +110,8 @@ def curve_summary(reading: dict[str, Any]) -> RenderableType:
     if wording.known(reading["rise"]):
         said.append(f", {wording.gain(reading['rise'])} over the last third", style="not bold")
     if wording.known(reading["explained"]):
-        said.append(f"; the threshold explains {wording.percent(reading['explained'])} of its wobble", style="not bold")
+        share = wording.share_explained(reading["explained"])
+        said.append(f"; the threshold explains {share} of its wobble", style="not bold")
     read = ", ".join(f"{name} from {column!r}" for name, column in reading["columns"].items())
     said.append(f"\nRead: {read}.", style="not bold dim")
     for note in reading["notes"]:

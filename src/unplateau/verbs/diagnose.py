@@ -17,6 +17,7 @@ from unplateau.diagnosis.diagnose import RECIPE, Order, measure_all, train_all, 
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import draw_worst
 from unplateau.diagnosis.predictions import Saved, answers_given
+from unplateau.errors import PieceError
 from unplateau.experiments.given import load_given
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import writable_folder, write_json
@@ -99,8 +100,11 @@ def diagnose(
     else:
         refuse_shares({"threshold": threshold, "reported": reported}, {"extractor": extractor, "model": model})
     build_extractor(baseline)
-    if extractor:
-        build_extractor(extractor, pretrained=True)
+    if extractor and not build_extractor(extractor, pretrained=True).pretrained:
+        raise PieceError(
+            f"`extractor` must bring weights, which are measured frozen; {str(extractor)!r} names a network with "
+            "random ones. Name a file of weights, or leave it out."
+        )
     given = load_given(Path(model)) if model else None
     folder = writable_folder(Path(out))
     source = open_data(data, colours=colours)
