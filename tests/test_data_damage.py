@@ -143,6 +143,8 @@ def warned(*masks: list[list[int]], names: dict[int, str] | None = None) -> tupl
 
 def test_white_on_black_is_said():
     assert "255 is read as the positive class" in warned([[0, 255]], [[0, 0]])[0]
+    black = encoding_warnings([scan_mask(np.array([[0, 255]], np.uint8))], ["m"], {}, positive=(0,))
+    assert "255 is read as a class and not as 'not counted'" in black[0]
 
 
 def test_255_stays_uncounted_when_there_is_a_class_besides():

@@ -84,7 +84,8 @@ class Pictures:
     `images` uint8 (N, 3, H, W), RGB 0..255. `masks` uint8 (N, H, W): 0/1 for a binary task, else the index of the
     class in `task.classes`; 255 = not counted (also where an image was padded). For multi-label masks it is
     (N, C, H, W), 0/1/255 for each class. `splits` holds "train", "val", "test" or "" for each image. `native` is the
-    median height and width of the images as they came.
+    median height and width of the images as they came, `white` the value that was white in those of 16 bits; None where
+    there are none.
 
     Tasks without masks have (N, 0, 0) there, and `targets` instead. For image labels uint8 (N, C): 1 where the image
     has the class, 0 where not, 255 = not known. For boxes float (N, M, 5): the index of the class, then left, top,
@@ -100,6 +101,7 @@ class Pictures:
     native: Size
     warnings: tuple[str, ...] = ()
     targets: Tensor | None = None
+    white: int | None = None
 
     @property
     def truth(self) -> Tensor:

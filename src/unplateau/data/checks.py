@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,11 +140,16 @@ def _nearly_two_valued(scans: Sequence[Scan]) -> list[int]:
 # ---- odd, but not wrong --------------------------------------------------------------------------------------
 
 
-def encoding_warnings(scans: Sequence[Scan], files: Sequence[str], names: Mapping[int, str]) -> tuple[str, ...]:
-    """Sentences on encodings that can be read in two ways; empty when there is nothing to doubt."""
+def encoding_warnings(
+    scans: Sequence[Scan], files: Sequence[str], names: Mapping[int, str], positive: Collection[int] = (IGNORE,)
+) -> tuple[str, ...]:
+    """Sentences on encodings that can be read in two ways; empty when there is nothing to doubt.
+
+    `positive`: the ids of the positive class.
+    """
     found = {each for scan in scans for each in scan.ids}
     said = [
-        _white(found),
+        _white(found, positive),
         _two_encodings(scans, files, found),
         _spread(found),
         _unnamed(found, names),
@@ -169,10 +174,11 @@ def palette_warning(
     return ()
 
 
-def _white(found: set[int]) -> str:
+def _white(found: set[int], positive: Collection[int]) -> str:
     if found != {0, IGNORE}:
         return ""
-    return "The masks hold only 0 and 255, so 255 is read as the positive class and not as 'not counted'."
+    read = "the positive class" if IGNORE in positive else "a class"
+    return f"The masks hold only 0 and 255, so 255 is read as {read} and not as 'not counted'."
 
 
 def _two_encodings(scans: Sequence[Scan], files: Sequence[str], found: set[int]) -> str:

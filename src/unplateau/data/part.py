@@ -36,6 +36,11 @@ class PartSource(AbstractSource):
         """See `AbstractSource`."""
         return self._whole.mask(self._indices[index])
 
+    @property
+    def white(self) -> int | None:
+        """See `AbstractSource`."""
+        return self._whole.white
+
     def palette(self, index: int) -> Mapping[int, tuple[int, int, int]]:
         """See `AbstractSource`."""
         return self._whole.palette(self._indices[index])

@@ -71,7 +71,8 @@ def read_pictures(
     task = find_task(_ids(source, kept, read.scans, positive), positive, source.class_names)
     masks = task_table(task)[read.masks]
     _refuse_vanished(masks, task, read.scans, size)
-    odd = palette_warning(read.scans, in_parallel(source.palette, kept), files)
+    odd = encoding_warnings(read.scans, files, source.class_names, task.positive)
+    odd += palette_warning(read.scans, in_parallel(source.palette, kept), files)
     pictures = Pictures(
         task=task,
         images=torch.from_numpy(read.images),
@@ -80,7 +81,8 @@ def read_pictures(
         groups=tuple(source.groups[index] for index in kept),
         splits=tuple(source.splits[index] for index in kept),
         native=native_size(natives),
-        warnings=encoding_warnings(read.scans, files, source.class_names) + odd + _padding_warning(read),
+        warnings=odd + _padding_warning(read),
+        white=source.white,
     )
     return _with_leaks(pictures)
 
@@ -129,6 +131,7 @@ def read_targets(source: AbstractSource, truth: AbstractTruth, *, size: int = 12
         native=native_size(natives),
         warnings=(*truth.warnings, *warnings),
         targets=None if targets is None else torch.from_numpy(targets),
+        white=source.white,
     )
     return _with_leaks(pictures)
 

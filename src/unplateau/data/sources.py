@@ -61,6 +61,11 @@ class AbstractSource(ABC):
     def mask(self, index: int) -> NDArray[np.uint8]:
         """uint8 (H, W), class ids as stored, at native size."""
 
+    @property
+    def white(self) -> int | None:
+        """The value that is white in images of 16 bits; None as long as none was read."""
+        return None
+
     def palette(self, index: int) -> Mapping[int, tuple[int, int, int]]:
         """The colour in which each id of a mask is shown, where its file says so and the ids are what counts."""
         return {}
@@ -105,6 +110,11 @@ class FolderSource(AbstractSource):
         """The path of the mask."""
         return str(self._pairs[index].mask)
 
+    @property
+    def white(self) -> int | None:
+        """See `AbstractSource`."""
+        return vars(self).get("_white")
+
     @cached_property
     def _white(self) -> int:
         return white_level(pair.image for pair in self._pairs)
@@ -145,6 +155,11 @@ class ImageFolder(AbstractSource):
     def mask_file(self, index: int) -> str:
         """The path of the image."""
         return str(self._files[index])
+
+    @property
+    def white(self) -> int | None:
+        """See `AbstractSource`."""
+        return vars(self).get("_white")
 
     @cached_property
     def _white(self) -> int:
