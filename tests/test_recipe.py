@@ -372,9 +372,9 @@ def test_a_senseless_option_is_refused_in_one_sentence_that_names_it(wrong):
 
 
 def test_a_number_without_bound_is_told_the_rule_that_it_breaks():
-    with pytest.raises(UnplateauError, match="^`learning_rate` must be a finite number; got inf"):
+    with pytest.raises(UnplateauError, match=r"^`learning_rate` must be a finite number; got inf"):
         Recipe(learning_rate=math.inf)
-    with pytest.raises(UnplateauError, match="^`learning_rate` must be at least "):
+    with pytest.raises(UnplateauError, match=r"^`learning_rate` must be at least "):
         Recipe(learning_rate=-1.0)
 
 
