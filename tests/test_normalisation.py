@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from conftest import REAL_DATA
 from made_run import made_run
+from unplateau.checks import normalisation
 from unplateau.checks.frozen_probe import normalised, probe
 from unplateau.checks.normalisation import (
     NEAR,
@@ -214,9 +215,9 @@ def test_a_network_that_remembers_nothing_is_read_under_each_rule(tmp_path):
 
 def test_where_the_groups_are_too_few_a_better_reading_settles_nothing():
     better, worse = np.array([[[9.0, 10.0, 10.0]]] * 8), np.array([[[5.0, 10.0, 10.0]]] * 8)
-    told = module._difference(better, worse, np.arange(8), 0)
+    told = normalisation._difference(better, worse, np.arange(8), 0)
     assert told.low > 0
-    alone = module._difference(better, worse, np.zeros(8, int), 0)
+    alone = normalisation._difference(better, worse, np.zeros(8, int), 0)
     assert alone.mean == told.mean > 0
     assert math.isnan(alone.low)
     measured = NormalisationMeasured("a.safetensors", True, math.nan, {}, 0.5, {"half": alone})
