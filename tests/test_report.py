@@ -517,9 +517,14 @@ def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
 def test_unwritable_output_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     path = saved(tmp_path, MINIMAL)
     (tmp_path / "taken").mkdir()
-    for out in (tmp_path / "taken", path / "report.html"):
-        with pytest.raises(OutputError, match="must be written"):
-            write_report(path, out)
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="must be written"):
+        write_report(path, path / "report.html")
+    with pytest.raises(OutputError, match=r"must be a file that ends in \.html; .*taken' is a folder"):
+        write_report(path, tmp_path / "taken")
+    with pytest.raises(OutputError, match=r"must be a file that ends in \.html; .* ends in '\.json'"):
+        write_report(path, path)
+    assert path.read_bytes() == before
     assert sorted(each.name for each in tmp_path.iterdir()) == ["diagnosis.json", "taken"]
 
 
