@@ -29,7 +29,8 @@ from unplateau.data.unlabelled import Unlabelled
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.pretraining.base import at_points
-from unplateau.pretraining.loop import EXTRACTOR, Schooling, kept_of, pretrain_extractor
+from unplateau.pretraining.course import EXTRACTOR, Schooling
+from unplateau.pretraining.loop import kept_of, pretrain_extractor
 from unplateau.pretraining.methods import RATES
 from unplateau.scenes import Difficulty, scenes
 from unplateau.types import Sample

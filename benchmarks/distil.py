@@ -25,7 +25,7 @@ from unplateau.data.unlabelled import Unlabelled
 from unplateau.diagnosis.diagnose import RECIPE, fitting
 from unplateau.experiments.views import object_diameter
 from unplateau.extractors.fused import fused_name
-from unplateau.pretraining.loop import EXTRACTOR, Schooling
+from unplateau.pretraining.course import EXTRACTOR, Schooling
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
 from unplateau.training.scoring import answer

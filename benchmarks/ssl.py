@@ -27,7 +27,8 @@ from unplateau.data import nested, open_data, read_pictures, split
 from unplateau.data.unlabelled import Unlabelled
 from unplateau.measures.thresholds import best_threshold, counts_at, mean_iou
 from unplateau.model import SegmentationModel
-from unplateau.pretraining.loop import EXTRACTOR, Schooling, kept_of, pretrain_extractor
+from unplateau.pretraining.course import EXTRACTOR, Schooling
+from unplateau.pretraining.loop import kept_of, pretrain_extractor
 from unplateau.pretraining.methods import RATES
 from unplateau.training.loop import finetune
 from unplateau.training.recipe import Recipe

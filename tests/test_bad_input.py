@@ -170,6 +170,10 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("diagnose", NOWHERE, "--extractor", "resnt18"),
         ("'resnt18'", "did you mean 'resnet18'"),
     ),
+    "candidate without weights": (
+        ("diagnose", NOWHERE, "--extractor", "unet-8"),
+        ("`extractor` must bring weights", "'unet-8'", "Name a file"),
+    ),
     "baseline of diagnose": (("diagnose", NOWHERE, "--baseline", "reach33"), ("'reach33'", "'reach-33'")),
     "extractor of train": (("train", NOWHERE, "--extractor", "unett"), ("'unett'", "'unet'")),
     "decoder": (("train", NOWHERE, "--decoder", "lineer"), ("'lineer'", "did you mean 'linear'")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +57,14 @@ def test_the_command_says_both_thresholds(trained, capsys):
     data, model = trained
     assert main(["calibrate", str(model), str(data), "--missed", "0.2", "--spurious", "0.2"]) == 0
     assert "not-P below" in capsys.readouterr().out
+
+
+def test_a_calibration_of_a_model_that_was_trained_again_since_is_refused(trained, tmp_path, capsys):
+    data, model = trained
+    folder = shutil.copytree(model, tmp_path / "model")
+    api.calibrate(folder, data, missed=0.2, spurious=0.2)
+    asked = ["predict", str(folder), str(data / "images"), "--out", str(tmp_path / "out"), "--ternary"]
+    assert main(asked) == 0
+    api.train(data, positive=[1], extractor="reach-9", out=folder, size=32, steps=2)
+    assert main(asked) == 2
+    assert "which was trained again since. Run calibrate again." in capsys.readouterr().err

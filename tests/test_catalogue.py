@@ -17,7 +17,7 @@ from unplateau.cli import main
 from unplateau.errors import DataError, PieceError, UnplateauError
 from unplateau.experiments.comparison import Pieces
 from unplateau.extractors.cards import CARDS, IN_A_FOLDER, KINDS, OPEN_CLIP, TRANSFORMERS, Card
-from unplateau.extractors.catalogue import EXTRACTORS, build_extractor, weight_files
+from unplateau.extractors.catalogue import EXTRACTORS, brings_weights, build_extractor, weight_files
 from unplateau.extractors.context import ContextExtractor
 from unplateau.extractors.hfclip import transformers_tower
 from unplateau.extractors.openclip import OpenClipTower
@@ -139,6 +139,7 @@ def test_files_of_a_folder_are_listed_with_what_they_are(tmp_path):
         ({"kind": "selfsupervised"}, UnplateauError, "did you mean 'self-supervised'"),
         ({"size": 1}, UnplateauError, "`size` must be at least"),
         ({"folder": "nowhere"}, DataError, "there is none at 'nowhere'"),
+        ({"folder": Path(__file__).parent}, DataError, "must hold files that end in .*tests' holds neither"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(given, error, says):
@@ -168,6 +169,15 @@ def test_a_download_without_network_says_which_file_to_place(monkeypatch):
 
 
 # ---- classical filters ---------------------------------------------------------------------------------------
+
+
+def test_published_weights_are_asked_for_by_the_same_words_everywhere():
+    assert brings_weights("pretrained:resnet18")
+    assert not brings_weights("resnet18")
+    with pytest.raises(PieceError, match="The weights of 'squeezenet1_1' are not fetched"):
+        build_extractor("pretrained:squeezenet1_1")
+    with pytest.raises(PieceError, match="of which weights are published; 'unet-8' has none"):
+        build_extractor("pretrained:unet-8")
 
 
 def test_filters_answer_to_what_they_are_for():

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from PIL import Image
 from conftest import write_pairs
 from unplateau import api, cli
 from unplateau.cli import main
+from unplateau.errors import Doubt
 from unplateau.story import demo
 from unplateau.types import Sample
 
@@ -160,6 +162,31 @@ def test_masks_keep_the_ids_of_the_training_masks(positive, tmp_path, capsys):
     found = {value for path in masks for value in np.unique(pixels(path)).tolist()}
     assert found <= ({10, 20, 30} if positive != "20" else {10, 20})
     assert (tmp_path / "masks" / "scores").exists() == bool(positive)
+
+
+@pytest.mark.parametrize(
+    "verb", [("train",), ("compare", "--folds", "2", "--seeds", "1", "--recipes", "baseline", "ema=0.9")]
+)
+def test_what_is_odd_about_the_data_is_said_once(verb, tmp_path):
+    """255 is read as the class or not at all: who is not told reads the IoU of another question."""
+    data = write_pairs(tmp_path / "data")
+    for place, path in enumerate(sorted((data / "masks").iterdir())):
+        Image.fromarray(np.asarray(Image.open(path)) * np.uint8(255 if place % 2 else 1)).save(path)
+    argv = [verb[0], str(data), *verb[1:], "--size", "48", "--steps", "2", "--out", str(tmp_path / "out")]
+    with pytest.warns(Doubt, match=r"^No mask holds both 1 and 255 \(6 hold 1, as .* not counted\.$") as said:
+        assert main([*argv, "--extractor", "reach-5"]) == 0
+    assert len(said) == 1
+
+
+def test_a_doubt_is_shown_as_a_sentence_and_a_warning_of_others_with_its_place(monkeypatch, capsys):
+    def both(*_: object, **__: object) -> str:
+        return "".join(warnings.formatwarning("odd", kind, "there.py", 7) for kind in (Doubt, UserWarning))
+
+    before = warnings.formatwarning
+    monkeypatch.setattr("unplateau.api.report", both)
+    assert main(["report", "somewhere"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["Report: odd", "there.py:7: UserWarning: odd", ""]
+    assert warnings.formatwarning is before
 
 
 def samples(folder: Path) -> Iterator[Sample]:

@@ -140,4 +140,4 @@ def test_the_command_trains_beside_a_teacher_and_its_model_says_so(tmp_path, cap
     assert main([*said, str(tmp_path / "out"), "--teacher", str(teacher)]) == 0
     assert json.loads((tmp_path / "out" / FACTS).read_text())["teacher"] == str(teacher)
     assert main([*said, str(tmp_path / "out"), "--teacher", str(tmp_path)]) == 2
-    assert "there is no" in capsys.readouterr().err
+    assert "`teacher` must be a folder written by `train`; there is no 'model.json'" in capsys.readouterr().err

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from conftest import write_pairs
 from unplateau.data import find_task, open_data, read_pictures, task_mask
 from unplateau.data.checks import encoding_warnings, refuse_damaged, scan_mask
 from unplateau.errors import DataError
@@ -141,6 +143,8 @@ def warned(*masks: list[list[int]], names: dict[int, str] | None = None) -> tupl
 
 def test_white_on_black_is_said():
     assert "255 is read as the positive class" in warned([[0, 255]], [[0, 0]])[0]
+    black = encoding_warnings([scan_mask(np.array([[0, 255]], np.uint8))], ["m"], {}, positive=(0,))
+    assert "255 is read as a class and not as 'not counted'" in black[0]
 
 
 def test_255_stays_uncounted_when_there_is_a_class_besides():
@@ -159,6 +163,36 @@ def test_grey_levels_made_for_the_eye_are_said():
 
 def test_ids_without_a_name_are_said():
     assert "'7'" in warned([[0, 1, 7, 255]], names={0: "a", 1: "b"})[0]
+
+
+def palette_pairs(folder: Path, *palettes: list[int]) -> Path:
+    """Eight pairs whose palette masks hold 0 and 1, their palettes taken in turn."""
+    write_pairs(folder, count=8)
+    for index, path in enumerate(sorted((folder / "masks").iterdir())):
+        with Image.open(path) as picture:
+            shown = Image.fromarray(np.array(picture)).convert("P")
+        shown.putdata(np.minimum(np.array(shown), 1).ravel().tolist())
+        shown.putpalette(palettes[index % len(palettes)])
+        shown.save(path)
+    return folder
+
+
+RED, GREEN = [0, 0, 0, 255, 0, 0], [0, 0, 0, 0, 255, 0]
+
+
+def test_one_id_in_two_colours_is_said_with_both_files(tmp_path):
+    said = read_pictures(open_data(palette_pairs(tmp_path, RED, GREEN)), size=48).warnings
+    assert len(said) == 1
+    for words in ("id 1", "#ff0000", "p00.png", "#00ff00", "p01.png", "colours.json"):
+        assert words in said[0]
+
+
+def test_palettes_that_agree_or_whose_colours_count_are_left_alone(tmp_path):
+    assert read_pictures(open_data(palette_pairs(tmp_path / "same", RED)), size=48).warnings == ()
+    (palette_pairs(tmp_path / "table", RED, GREEN) / "colours.json").write_text(
+        '{"#000000": 0, "#ff0000": 1, "#00ff00": 1}'
+    )
+    assert read_pictures(open_data(tmp_path / "table"), size=48).warnings == ()
 
 
 # ---- the task ------------------------------------------------------------------------------------------------

@@ -126,6 +126,7 @@ def test_groups_in_another_encoding_are_said_in_one_sentence(tiny_folder):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("stem,group\nimages/p00,a\n", "lacks 12 of 12 ('p00', 'p01', 'p02' and 9 more; its rows are of 'images/p00')"),
         ("stem,group\np00,a\n", "lacks 11 of 12 ('p01', 'p02', 'p03' and 8 more)"),
         ("stem;group\np00;a\n", "its columns are 'stem;group'"),
         ("stem,group\np00,\n", "Line 2"),

@@ -19,7 +19,7 @@ from unplateau.errors import DataError, PieceError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.fused import moved
 from unplateau.extractors.squeezenet import squeezenet
-from unplateau.pretraining.loop import EXTRACTOR, SERIES, Schooling
+from unplateau.pretraining.course import EXTRACTOR, SERIES, Schooling
 from unplateau.training.saved import save_extractor
 from unplateau.types import Characteristics, Interval, Level
 from unplateau.upgrades import distil
@@ -325,6 +325,7 @@ def test_a_diagnosis_weighs_the_teachers_by_their_eye_chart(tmp_path, monkeypatc
         ({"teachers": []}, UnplateauError, "`teachers` must name at least one; got none"),
         ({"teachers": ["FILE", "FILE"]}, UnplateauError, "`teachers` must differ"),
         ({"teachers": ["resnet18"]}, PieceError, r"must bring weights; 'resnet18'.*'pretrained:resnet18'"),
+        ({"teachers": ["unet-8"]}, PieceError, r"'unet-8' names .* ones\. Give a file of weights, or the folder"),
         ({"teachers": ["fused(unet + FILE)"]}, PieceError, "has learnt nothing yet"),
         ({"teachers": ["FOLDER"]}, PieceError, r"must be one that `train` wrote; .* holds no model.json"),
         ({"teachers": ["no.safetensors"]}, PieceError, "nothing is at 'no.safetensors'"),

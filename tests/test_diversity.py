@@ -13,7 +13,9 @@ from made_run import made_run
 from test_leaks import natives, of_own_groups, pictures_of, saved
 from unplateau.checks.check import HEADINGS
 from unplateau.checks.diversity import DiversityCheck, DiversityMeasured, effective_number, trains
+from unplateau.checks.leaks import LeaksCheck
 from unplateau.files import plain
+from unplateau.measures import gallery
 from unplateau.types import Interval, Pictures, Verdict
 
 __all__ = ["natives"]
@@ -89,3 +91,16 @@ def test_the_check_explains_itself_and_its_finding_is_plain(natives):
     plain(finding)
     assert finding.claim.endswith(".")
     assert all(f"{heading}:" in (DiversityCheck.__doc__ or "") for heading in HEADINGS)
+
+
+@pytest.mark.parametrize("splits", [None, ["train"] * 12 + ["val"] * 6])
+def test_two_checks_that_share_a_gallery_say_what_each_says_alone(splits, natives, monkeypatch):
+    """To the last bit: what is shared is what either would have worked out."""
+    made, real = [], gallery.bands
+    monkeypatch.setattr(gallery, "bands", lambda images: made.append(len(images)) or real(images))
+    twice = [*natives, saved(natives[0], 70), saved(natives[1][:, ::-1], 90)]
+    run = replace(made_run(), pictures=of_own_groups(twice, splits))
+    alone = [check.measure(replace(run)) for check in (LeaksCheck(), DiversityCheck())]
+    assert made == [18, 18 if splits is None else 12]
+    assert repr([check.measure(run) for check in (LeaksCheck(), DiversityCheck())]) == repr(alone)
+    assert len(made) == 3

@@ -17,7 +17,7 @@ from unplateau.extractors.bounded import Plan, rung
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.families import GIVES, PATHS, FamiliesExtractor, contours, gates_of
 from unplateau.extractors.fused import fused
-from unplateau.pretraining.loop import EXTRACTOR, Schooling
+from unplateau.pretraining.course import EXTRACTOR, Schooling
 from unplateau.pretraining.methods import RATES, build_method
 from unplateau.pretraining.targets import FAR_BINS, FAR_EDGES, far_words, outlines, statistics_of
 from unplateau.training.saved import save_extractor

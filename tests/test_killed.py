@@ -83,6 +83,27 @@ def test_a_killed_training_goes_on_and_ends_as_an_unbroken_one(folder, tmp_path,
     assert json.loads((tmp_path / "cut" / "model.json").read_text())["made"]["recipe"]["ema"] == 0.9
 
 
+def test_a_training_that_is_asked_to_end_says_so_and_goes_on(folder, tmp_path, monkeypatch, capsys):
+    """As a scheduler asks whose time is up: the exit code must not be that of success."""
+    real, seen = FineTuning.on_validation_epoch_end, []
+
+    def evaluate(self: FineTuning) -> None:
+        seen.append(self)
+        if len(seen) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        real(self)
+
+    argv = ["train", str(folder), *QUICK, "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(FineTuning, "on_validation_epoch_end", evaluate)
+        assert main(argv) == 2
+    assert capsys.readouterr().err.startswith("Stopped. What is finished is kept")
+    steps = count_steps(monkeypatch)
+    assert main(argv) == 0
+    assert steps[0] > 0
+    assert steps[-1] == 23
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_loss_that_breaks_names_its_step_and_images_and_keeps_the_last_good_state(
     accumulate, folder, tmp_path, monkeypatch

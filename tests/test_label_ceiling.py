@@ -12,6 +12,7 @@ from made_run import made_run
 from unplateau.checks.label_ceiling import Ceilings, LabelCeilingCheck, LabelCeilingMeasured, ceilings, drawing_of
 from unplateau.data.sources import open_data
 from unplateau.errors import DataError
+from unplateau.measures import annotators
 from unplateau.measures.annotators import (
     Drawing,
     Redrawn,
@@ -167,6 +168,16 @@ def test_the_same_seed_gives_the_same_estimate_on_both_grids():
     first, second = estimate(samples), estimate(samples)
     assert first == second
     assert abs(first.native.mean - first.grid.mean) < 0.05
+
+
+def test_clues_are_taken_once_where_they_can_be_held_and_the_answer_is_the_same_where_not(monkeypatch):
+    taken, real = [], annotators.clues
+    monkeypatch.setattr(annotators, "clues", lambda *given: taken.append(len(given)) or real(*given))
+    held = estimate(discs(9, 1.0))
+    assert len(taken) == 9
+    monkeypatch.setattr(annotators, "HELD", 0)
+    assert estimate(discs(9, 1.0)) == held
+    assert len(taken) == 9 + 18
 
 
 def test_few_groups_are_dealt_by_image():

@@ -19,8 +19,9 @@ from unplateau.checks.leaks import LeaksCheck, LeaksMeasured, find_twins, kept_a
 from unplateau.data import open_data, read_pictures
 from unplateau.data.grid import Box, fit_image
 from unplateau.files import plain
+from unplateau.measures.gallery import best_pairs
 from unplateau.measures.registration import laid_over, registration, warped
-from unplateau.measures.similarity import agreement, agreements, bands, best_pairs
+from unplateau.measures.similarity import agreement, agreements, bands
 from unplateau.types import IGNORE, Finding, Pictures, Task, Verdict
 
 GRID = (64, 80)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from conftest import REAL_DATA
 from made_run import made_run
+from unplateau.checks import normalisation
 from unplateau.checks.frozen_probe import normalised, probe
 from unplateau.checks.normalisation import (
     NEAR,
@@ -209,8 +211,18 @@ def test_a_network_that_remembers_nothing_is_read_under_each_rule(tmp_path):
     assert measured.right is not None
     assert measured.gains[measured.right].low > 0
     assert NormalisationCheck().judge(measured).verdict is Verdict.CONCERN
-    alone = replace(with_weights(name), pictures=replace(with_weights(name).pictures, groups=("one",) * 24))
-    assert NormalisationCheck().judge(NormalisationCheck().measure(alone)).verdict is Verdict.UNDETERMINED
+
+
+def test_where_the_groups_are_too_few_a_better_reading_settles_nothing():
+    better, worse = np.array([[[9.0, 10.0, 10.0]]] * 8), np.array([[[5.0, 10.0, 10.0]]] * 8)
+    told = normalisation._difference(better, worse, np.arange(8), 0)
+    assert told.low > 0
+    alone = normalisation._difference(better, worse, np.zeros(8, int), 0)
+    assert alone.mean == told.mean > 0
+    assert math.isnan(alone.low)
+    measured = NormalisationMeasured("a.safetensors", True, math.nan, {}, 0.5, {"half": alone})
+    assert NormalisationCheck().judge(measured).verdict is Verdict.UNDETERMINED
+    assert NormalisationCheck().judge(replace(measured, gains={"half": told})).verdict is Verdict.CONCERN
 
 
 def test_a_rule_under_which_no_other_reads_better_is_left_alone():

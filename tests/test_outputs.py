@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
+from conftest import write_pairs
 from unplateau.cli import main
 from unplateau.data.balance import class_weights
 from unplateau.data.kinds import read_task
@@ -34,7 +35,7 @@ from unplateau.training.losses import CompoundLoss
 from unplateau.training.objectives import objective
 from unplateau.training.predict import predict_images, score_map
 from unplateau.training.recipe import Recipe
-from unplateau.training.saved import load_model
+from unplateau.training.saved import FACTS, load_model
 from unplateau.training.tiling import Inference
 from unplateau.training.train import train_model
 from unplateau.types import Pictures, Prediction, Sample
@@ -348,6 +349,21 @@ def test_the_loss_of_overlapping_classes_is_the_mean_of_their_binary_losses(pict
     assert float(said) == pytest.approx(float(sum(each)) / 2)
 
 
+def test_an_image_of_16_bits_is_read_on_the_scale_of_the_training_also_alone(tmp_path):
+    """A dark one tells nothing of the range: by itself it would come out four times as bright."""
+    data = write_pairs(tmp_path / "data")
+    for place, path in enumerate(sorted((data / "images").iterdir())):
+        grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * (4 if place == 0 else 12)
+        Image.fromarray(grey).save(path)
+    small = ("--size", "32", "--steps", "2", "--extractor", "reach-5", "--out", str(tmp_path / "model"))
+    assert main(["train", str(data), *small]) == 0
+    assert json.loads((tmp_path / "model" / FACTS).read_text())["white"] == 4095
+    for name, asked in {"all": data / "images", "alone": data / "images" / "p00.png"}.items():
+        assert main(["predict", str(tmp_path / "model"), str(asked), "--out", str(tmp_path / name)]) == 0
+    alone, among = ((tmp_path / name / "scores" / "p00.png").read_bytes() for name in ("alone", "all"))
+    assert alone == among
+
+
 # ---- tiles and flips -----------------------------------------------------------------------------------------
 
 
@@ -396,4 +412,6 @@ def test_tiles_need_a_model_that_knows_its_scale(trained, folders, tmp_path, cap
     )
     assert main([*asked, "--tile", "-1"]) == 2
     assert "`tile` must be at least 0" in capsys.readouterr().err
+    assert main([*asked, "--tile", "3"]) == 2
+    assert "`tile` must be at least 16 pixels a side" in capsys.readouterr().err
     assert main(asked) == 0

@@ -411,6 +411,9 @@ def test_pieces_beside_maps_and_shares_that_are_none_are_refused(tmp_path):
         api.diagnose(listed, predictions=tmp_path, reported=37, out=tmp_path / "out")
     with pytest.raises(UnplateauError, match="`log` goes with `predictions`"):
         api.diagnose(listed, log=tmp_path, out=tmp_path / "out")
+    for alone in ({"threshold": 0.7}, {"reported": 0.4}):
+        with pytest.raises(UnplateauError, match=f"`{next(iter(alone))}` goes with `predictions`, and none were given"):
+            api.diagnose(listed, **alone, out=tmp_path / "out")
 
 
 def test_the_command_line_says_the_same_words(tmp_path, capsys):

@@ -26,8 +26,9 @@ from unplateau.errors import DataError, PieceError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.pretraining import loop
 from unplateau.pretraining.base import information_of, spread_of
+from unplateau.pretraining.course import EXTRACTOR, SERIES, Schooling
 from unplateau.pretraining.heads import PROTOTYPES
-from unplateau.pretraining.loop import EXTRACTOR, SERIES, Schooling, kept_of, pretrain_extractor
+from unplateau.pretraining.loop import kept_of, pretrain_extractor
 from unplateau.pretraining.methods import METHODS, RATES, build_method
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import save_extractor
@@ -197,7 +198,8 @@ import sys
 from pathlib import Path
 import torch
 from unplateau.data.unlabelled import Unlabelled
-from unplateau.pretraining.loop import Schooling, pretrain_extractor
+from unplateau.pretraining.course import Schooling
+from unplateau.pretraining.loop import pretrain_extractor
 torch.set_num_threads(1)
 pool = Unlabelled(torch.load(sys.argv[1]), tuple(sys.argv[3].split()), 24)
 schooling = Schooling("simmim", steps=36, batch=4, evaluations=12)

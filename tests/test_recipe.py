@@ -371,6 +371,13 @@ def test_a_senseless_option_is_refused_in_one_sentence_that_names_it(wrong):
         Recipe(**wrong)
 
 
+def test_a_number_without_bound_is_told_the_rule_that_it_breaks():
+    with pytest.raises(UnplateauError, match=r"^`learning_rate` must be a finite number; got inf"):
+        Recipe(learning_rate=math.inf)
+    with pytest.raises(UnplateauError, match=r"^`learning_rate` must be at least "):
+        Recipe(learning_rate=-1.0)
+
+
 def test_a_loss_that_is_none_is_refused_with_the_recipe():
     with pytest.raises(UnplateauError, match="did you mean 'dice'"):
         Recipe(loss="ce + dise")

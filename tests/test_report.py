@@ -526,9 +526,14 @@ def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
 def test_unwritable_output_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     path = saved(tmp_path, MINIMAL)
     (tmp_path / "taken").mkdir()
-    for out in (tmp_path / "taken", path / "report.html"):
-        with pytest.raises(OutputError, match="must be written"):
-            write_report(path, out)
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="must be written"):
+        write_report(path, path / "report.html")
+    with pytest.raises(OutputError, match=r"must be a file that ends in \.html; .*taken' is a folder"):
+        write_report(path, tmp_path / "taken")
+    with pytest.raises(OutputError, match=r"must be a file that ends in \.html; .* ends in '\.json'"):
+        write_report(path, path)
+    assert path.read_bytes() == before
     assert sorted(each.name for each in tmp_path.iterdir()) == ["diagnosis.json", "taken"]
 
 
@@ -546,11 +551,18 @@ def printed(diagnosis: dict[str, Any], width: int = 110) -> str:
     return console.export_text()
 
 
+def test_no_share_is_more_than_all_or_less_than_nothing() -> None:
+    said = [wording.share_explained(value) for value in (1.16, 0.42, -0.1, 0.0)]
+    assert said == ["all", "42 %", "nothing", "nothing"]
+
+
 def test_summary_says_verdict_remedies_families_and_ladder() -> None:
     words = printed(PEOPLE)
     for each in ("richer-pretraining", "+0.074", "−0.018", "textural", "38 %", "orderless (control)", "whole image"):
         assert each in words
     assert "No remedy was priced" in printed(MINIMAL)
+    doubted = {**PEOPLE, "data": {**PEOPLE["data"], "warnings": ["The masks hold only 0 and 255."]}}
+    assert "Of the data: The masks hold only 0 and 255." in printed(doubted)
     assert "\x1b" not in printed(every_string(PEOPLE, HOSTILE), 80)
 
 

@@ -9,7 +9,8 @@ import torch
 
 from unplateau.data import open_data, read_pictures
 from unplateau.data.unlabelled import Unlabelled
-from unplateau.pretraining.loop import EXTRACTOR, Schooling, pretrain_extractor
+from unplateau.pretraining.course import EXTRACTOR, Schooling
+from unplateau.pretraining.loop import pretrain_extractor
 from unplateau.pretraining.methods import RATES
 from unplateau.scenes import scenes
 from unplateau.types import Pictures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 
 import typer
 
@@ -12,7 +13,7 @@ from unplateau.commands.choosing import eyechart, rank
 from unplateau.commands.diagnosing import curve, diagnose, report
 from unplateau.commands.training import compare, pretrain, train
 from unplateau.commands.upgrading import distil, extractors, upgrade
-from unplateau.errors import UnplateauError
+from unplateau.errors import Doubt, UnplateauError
 from unplateau.files import why
 
 COMMANDS = (
@@ -54,7 +55,19 @@ def command_line() -> typer.Typer:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; 0 when done, 2 with one sentence on stderr when the input or the user stopped it."""
+    """Run a command; 0 when done, 2 with one sentence on stderr when the input or the user stopped it.
+
+    What is odd but stops nothing is a sentence on stderr too.
+    """
+    written = warnings.formatwarning
+    warnings.formatwarning = _said_plainly
+    try:
+        return _run(argv)
+    finally:
+        warnings.formatwarning = written
+
+
+def _run(argv: list[str] | None) -> int:
     try:
         code = command_line()(args=_one_each(sys.argv[1:] if argv is None else argv), standalone_mode=False)
     except UnplateauError as error:
@@ -92,6 +105,15 @@ def _stop(*, ends: bool) -> int:
     if ends:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return _refuse(f"Stopped. {AGAIN}")
+
+
+def _said_plainly(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as it is shown: a doubt of ours without the line of code that had it, which tells a user nothing."""
+    if issubclass(category, Doubt):
+        return f"{message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _refuse(sentence: str) -> int:

@@ -1,4 +1,4 @@
-"""Every error a user can cause, as one type with one sentence.
+"""Every error a user can cause, as one type with one sentence; and what is odd but no error, as a warning.
 
 The sentence names the argument or file, the rule, what was found and the next step. The CLI prints it and
 exits with code 2; nothing else in the package prints an error.
@@ -24,6 +24,10 @@ class PieceError(UnplateauError):
 
 class OutputError(UnplateauError):
     """A result cannot be written."""
+
+
+class Doubt(UserWarning):
+    """Something odd that may be meant so: said in one sentence, and the work goes on."""
 
 
 class MissingExtra(UnplateauError):

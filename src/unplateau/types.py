@@ -90,7 +90,8 @@ class Pictures:
     class in `task.classes`; 255 = not counted (also where an image was padded). For multi-label masks it is
     (N, C, H, W), 0/1/255 for each class. `splits` holds "train", "val", "test" or "" for each image. `native` is the
     median height and width of the images as they came, and `native_mask` reads a mask at its own size; None where
-    there are no masks, or they are not at hand.
+    there are no masks, or they are not at hand. `white` is the value that was white in images of 16 bits; None where
+    there are none.
 
     Tasks without masks have (N, 0, 0) there, and `targets` instead. For image labels uint8 (N, C): 1 where the image
     has the class, 0 where not, 255 = not known. For boxes float (N, M, 5): the index of the class, then left, top,
@@ -107,6 +108,7 @@ class Pictures:
     warnings: tuple[str, ...] = ()
     targets: Tensor | None = None
     native_mask: NativeMask | None = field(default=None, repr=False, compare=False)
+    white: int | None = None
 
     @property
     def truth(self) -> Tensor:

@@ -13,8 +13,8 @@ from scipy.stats import t as student
 from unplateau.checks.check import AbstractCheck
 from unplateau.checks.leaks import TOLD, TWIN
 from unplateau.experiments.run import Run
+from unplateau.measures.gallery import Gallery, search
 from unplateau.measures.intervals import COVERAGE
-from unplateau.measures.similarity import search
 from unplateau.types import Finding, Interval, Pictures, Verdict
 
 FAR_FEWER = 0.5
@@ -63,9 +63,8 @@ class DiversityCheck(AbstractCheck[DiversityMeasured]):
     def measure(self, run: Run) -> DiversityMeasured:
         """The effective number, with an interval by leaving out one group at a time."""
         training = trains(run.pictures)
-        images = run.pictures.images[training.tolist()].numpy()
         names, groups = np.unique(np.asarray(run.pictures.groups)[training], return_inverse=True)
-        shared, plain = shared_detail(images, np.random.default_rng(run.seed))
+        shared, plain = shared_detail(run.gallery.of(training), np.random.default_rng(run.seed))
         count, cluster = connected_components(shared >= TWIN, directed=False)
         sizes = np.bincount(cluster, minlength=count)
         repeats = training[cluster == int(sizes.argmax())] if sizes.max() > 1 else training[:0]
@@ -103,12 +102,10 @@ def trains(pictures: Pictures) -> NDArray[np.int64]:
     return np.flatnonzero(np.asarray(pictures.splits) == "train") if given else np.arange(len(pictures))
 
 
-def shared_detail(
-    images: NDArray[np.uint8], generator: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def shared_detail(pictures: Gallery, generator: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The share of detail (N, N) of each pair, 0 where unrelated pictures reach it too; and which images are plain."""
-    apart = ~np.eye(len(images), dtype=bool)
-    found = search(images, apart, generator, mirrored=False)
+    apart = ~np.eye(len(pictures), dtype=bool)
+    found = search(pictures, apart, generator, mirrored=False)
     shared = np.nan_to_num(found.alike.astype(np.float64))
     first, second = found.matches.pairs.T
     laid = np.fmax(shared[first, second], np.nan_to_num(found.matches.agreement))

@@ -13,8 +13,9 @@ from scipy.sparse.csgraph import connected_components
 
 from unplateau.checks.check import AbstractCheck
 from unplateau.experiments.run import Run
+from unplateau.measures.gallery import Gallery, search
 from unplateau.measures.registration import laid_over
-from unplateau.measures.similarity import Matches, search
+from unplateau.measures.similarity import Matches
 from unplateau.types import IGNORE, Finding, Pictures, Verdict
 
 TWIN = 0.5**0.5
@@ -83,7 +84,7 @@ class LeaksCheck(AbstractCheck[LeaksMeasured]):
 
     def measure(self, run: Run) -> LeaksMeasured:
         """The pairs, their counts and shares."""
-        return find_twins(run.pictures, run.seed)
+        return find_twins(run.pictures, run.seed, run.gallery)
 
     def judge(self, measured: LeaksMeasured) -> Finding:
         """Concern at the first twin: a single one is a fact, not an estimate."""
@@ -98,12 +99,14 @@ class LeaksCheck(AbstractCheck[LeaksMeasured]):
         return Finding("leaks", Verdict.SOUND, claim, None, numbers)
 
 
-def find_twins(pictures: Pictures, seed: int = 0) -> LeaksMeasured:
-    """What the check measures; it needs no model, so it can be asked before anything is trained."""
+def find_twins(pictures: Pictures, seed: int = 0, gallery: Gallery | None = None) -> LeaksMeasured:
+    """What the check measures; it needs no model, so it can be asked before anything is trained. `gallery` is of the
+    same pictures, where another check looks at them too.
+    """
     apart = kept_apart(pictures)
     if not apart.any():
         return LeaksMeasured((), (), {}, {}, float("nan"), 0, len(pictures))
-    found = search(pictures.images.numpy(), apart, np.random.default_rng(seed))
+    found = search(gallery or Gallery(pictures.images.numpy()), apart, np.random.default_rng(seed))
     limit = np.nanmax([found.limit, TWIN])
     every = _pairs(pictures, found.matches, np.nanmin([found.limit, TWIN]))
     twins = tuple(each for each in every if each.agreement >= limit)

@@ -42,8 +42,9 @@ def predict(
     from unplateau import api
 
     written = api.predict(model, images, out=out, ternary=ternary, tile=tile, flips=flips)
-    what = "masks" if written[0].suffix == ".png" else " and ".join(path.name for path in written)
-    typer.echo(f"{len(written)} masks: {out}" if what == "masks" else f"{what}: {out}")
+    masks = "1 mask" if len(written) == 1 else f"{len(written)} masks"
+    what = masks if written[0].suffix == ".png" else " and ".join(path.name for path in written)
+    typer.echo(f"{what}: {out}")
 
 
 def demo(out: Out = Path("runs/demo"), seed: Seed = 0) -> None:

@@ -26,8 +26,8 @@ LOSSES = "also focal, tversky, focal-tversky, lovasz, boundary."
 PieceOf = Annotated[
     str,
     typer.Option(
-        help="'unet', 'reach-33', any timm name, a checkpoint file, 'clip/FOLDER', or 'context(reach-33)' and "
-        "'fused(unet + FILE)' of these; see the command extractors."
+        help="'unet', 'reach-33', any timm name, 'pretrained:NAME', a checkpoint file, 'clip/FOLDER', or "
+        "'context(reach-33)' and 'fused(unet + FILE)' of these; see the command extractors."
     ),
 ]
 

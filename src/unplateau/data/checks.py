@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unplateau.data.decode import hexadecimal
 from unplateau.data.folder import some
 from unplateau.errors import DataError
 from unplateau.types import IGNORE, Size
@@ -139,11 +140,16 @@ def _nearly_two_valued(scans: Sequence[Scan]) -> list[int]:
 # ---- odd, but not wrong --------------------------------------------------------------------------------------
 
 
-def encoding_warnings(scans: Sequence[Scan], files: Sequence[str], names: Mapping[int, str]) -> tuple[str, ...]:
-    """Sentences on encodings that can be read in two ways; empty when there is nothing to doubt."""
+def encoding_warnings(
+    scans: Sequence[Scan], files: Sequence[str], names: Mapping[int, str], positive: Collection[int] = (IGNORE,)
+) -> tuple[str, ...]:
+    """Sentences on encodings that can be read in two ways; empty when there is nothing to doubt.
+
+    `positive`: the ids of the positive class.
+    """
     found = {each for scan in scans for each in scan.ids}
     said = [
-        _white(found),
+        _white(found, positive),
         _two_encodings(scans, files, found),
         _spread(found),
         _unnamed(found, names),
@@ -151,10 +157,28 @@ def encoding_warnings(scans: Sequence[Scan], files: Sequence[str], names: Mappin
     return tuple(sentence for sentence in said if sentence)
 
 
-def _white(found: set[int]) -> str:
+def palette_warning(
+    scans: Sequence[Scan], palettes: Sequence[Mapping[int, tuple[int, int, int]]], files: Sequence[str]
+) -> tuple[str, ...]:
+    """A sentence where palette masks show one id in two colours: a writer may have numbered each file as it pleased."""
+    first: dict[int, tuple[tuple[int, int, int], str]] = {}
+    for scan, palette, file in zip(scans, palettes, files, strict=True):
+        for each in palette.keys() & set(scan.ids):
+            shade, where = first.setdefault(each, (palette[each], file))
+            if shade != palette[each]:
+                return (
+                    f"The id {each} is shown in {hexadecimal(shade)} by the palette of {where} and in "
+                    f"{hexadecimal(palette[each])} by that of {file}: for now the ids are what counts, so put a "
+                    "colours.json beside masks/ if the colours do.",
+                )
+    return ()
+
+
+def _white(found: set[int], positive: Collection[int]) -> str:
     if found != {0, IGNORE}:
         return ""
-    return "The masks hold only 0 and 255, so 255 is read as the positive class and not as 'not counted'."
+    read = "the positive class" if IGNORE in positive else "a class"
+    return f"The masks hold only 0 and 255, so 255 is read as {read} and not as 'not counted'."
 
 
 def _two_encodings(scans: Sequence[Scan], files: Sequence[str], found: set[int]) -> str:

@@ -171,6 +171,18 @@ def read_mask(path: Path, colours: Colours | None) -> NDArray[np.uint8]:
         return ids
 
 
+def read_palette(path: Path) -> dict[int, tuple[int, int, int]]:
+    """The RGB colour of each id of a palette mask, from the header alone; empty for a mask of any other kind.
+
+    Raises:
+        DataError: as in `opened`.
+    """
+    with opened(path) as picture:
+        shades = (picture.getpalette("RGB") or []) if picture.mode in ("P", "PA") else []
+    triples = np.reshape(shades, (-1, 3)).tolist()
+    return {index: (red, green, blue) for index, (red, green, blue) in enumerate(triples)}
+
+
 def _ids(picture: Image.Image, path: Path, colours: Colours | None) -> NDArray[np.uint8]:
     mode = picture.mode
     if mode in ("1", "L") or (mode == "P" and colours is None):
@@ -207,8 +219,8 @@ def _one_channel(rgb: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
         return first.copy()
     odd = rgb[(first != rgb[..., 1]) | (first != rgb[..., 2])][0]
     raise DataError(
-        f"{path} holds colours, among them {_hex(odd)}, and no table says which class they are: put a colours.json "
-        f'such as {{"#000000": 0, "{_hex(odd)}": 1}} beside images/ and masks/, or pass `colours`.'
+        f"{path} holds colours, among them {hexadecimal(odd)}, and no table says which class they are: put a "
+        f'colours.json such as {{"#000000": 0, "{hexadecimal(odd)}": 1}} beside images/ and masks/, or pass `colours`.'
     )
 
 
@@ -224,13 +236,14 @@ def _by_colour(rgb: NDArray[np.uint8], colours: Colours, path: Path) -> NDArray[
         odd = np.unique(rgb[strange], axis=0)
         raise DataError(
             f"Each colour of {path} must be in the colour table, but {len(odd)} are not, among them "
-            f"{', '.join(_hex(each) for each in odd[:3])}: add them, or, if they lie between two known colours, save "
-            "the mask again without JPEG and without smoothing."
+            f"{', '.join(hexadecimal(each) for each in odd[:3])}: add them, or, if they lie between two known colours, "
+            "save the mask again without JPEG and without smoothing."
         )
     return ids[place]
 
 
-def _hex(colour: NDArray[np.uint8]) -> str:
+def hexadecimal(colour: Iterable[int]) -> str:
+    """A colour as web pages write it, such as #ff8000."""
     return "#" + "".join(f"{int(each):02x}" for each in colour)
 
 

@@ -118,9 +118,11 @@ def _pictures_in(folder: Path) -> list[Path]:
     files = [path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not files:
         held = some((path.name for path in visible), 3) or "nothing"
+        step = "put the files directly into it, not into subfolders, in one of these formats"
+        if (folder / "images").is_dir():
+            step = f"give {folder / 'images'}"
         raise DataError(
-            f"{folder} must hold files that end in {', '.join(sorted(SUFFIXES))}, but holds {held}: "
-            "put the files directly into it, not into subfolders, in one of these formats."
+            f"{folder} must hold files that end in {', '.join(sorted(SUFFIXES))}, but holds {held}: {step}."
         )
     return files
 
@@ -173,9 +175,10 @@ def read_groups(folder: Path, stems: tuple[str, ...]) -> tuple[tuple[str, ...], 
         return stems, ("",) * len(stems)
     rows = _rows(path)
     if missing := set(stems) - rows.keys():
+        others = "" if len(missing) < len(stems) or not rows else f"; its rows are of {some(rows, 2)}"
         raise DataError(
-            f"{path} must have a row for each image, but lacks {len(missing)} of {len(stems)} ({some(missing)}): add "
-            "the rows, or remove the file to make each image its own group."
+            f"{path} must have a row for each image, but lacks {len(missing)} of {len(stems)} ({some(missing)}{others})"
+            ": add the rows, or remove the file to make each image its own group."
         )
     groups = tuple(rows[stem][0] for stem in stems)
     return groups, known_splits((rows[stem][1] for stem in stems), str(path))

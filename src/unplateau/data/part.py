@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import numpy as np
@@ -35,6 +35,15 @@ class PartSource(AbstractSource):
     def mask(self, index: int) -> NDArray[np.uint8]:
         """See `AbstractSource`."""
         return self._whole.mask(self._indices[index])
+
+    @property
+    def white(self) -> int | None:
+        """See `AbstractSource`."""
+        return self._whole.white
+
+    def palette(self, index: int) -> Mapping[int, tuple[int, int, int]]:
+        """See `AbstractSource`."""
+        return self._whole.palette(self._indices[index])
 
     def mask_file(self, index: int) -> str:
         """See `AbstractSource`."""

@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unplateau.data.checks import Scan, encoding_warnings, refuse_damaged, refuse_other_size, refuse_too_few, scan_mask
+from unplateau.data.checks import (
+    Scan,
+    encoding_warnings,
+    palette_warning,
+    refuse_damaged,
+    refuse_other_size,
+    refuse_too_few,
+    scan_mask,
+)
 from unplateau.data.grid import Box, fit_image, fit_mask, native_size, place, working_grid
 from unplateau.data.parallel import in_parallel
 from unplateau.data.sources import AbstractSource
@@ -63,6 +71,8 @@ def read_pictures(
     task = find_task(_ids(source, kept, read.scans, positive), positive, source.class_names)
     masks = task_table(task)[read.masks]
     _refuse_vanished(masks, task, read.scans, size)
+    odd = encoding_warnings(read.scans, files, source.class_names, task.positive)
+    odd += palette_warning(read.scans, in_parallel(source.palette, kept), files)
     pictures = Pictures(
         task=task,
         images=torch.from_numpy(read.images),
@@ -71,8 +81,9 @@ def read_pictures(
         groups=tuple(source.groups[index] for index in kept),
         splits=tuple(source.splits[index] for index in kept),
         native=native_size(natives),
-        warnings=encoding_warnings(read.scans, files, source.class_names) + _padding_warning(read),
+        warnings=odd + _padding_warning(read),
         native_mask=_native_mask(source, lambda index: task_mask(source.mask(index), task)),
+        white=source.white,
     )
     return _with_leaks(pictures)
 
@@ -122,6 +133,7 @@ def read_targets(source: AbstractSource, truth: AbstractTruth, *, size: int = 12
         warnings=(*truth.warnings, *warnings),
         targets=None if targets is None else torch.from_numpy(targets),
         native_mask=None if targets is not None else _native_mask(source, lambda index: _whole(source, truth, index)),
+        white=source.white,
     )
     return _with_leaks(pictures)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.data.checks import refuse_other_size
-from unplateau.data.decode import read_image, read_mask, read_size, white_level, whole_ids
+from unplateau.data.decode import read_image, read_mask, read_palette, read_size, white_level, whole_ids
 from unplateau.data.folder import (
     Colours,
     find_images,
@@ -61,6 +61,15 @@ class AbstractSource(ABC):
     def mask(self, index: int) -> NDArray[np.uint8]:
         """uint8 (H, W), class ids as stored, at native size."""
 
+    @property
+    def white(self) -> int | None:
+        """The value that is white in images of 16 bits; None as long as none was read."""
+        return None
+
+    def palette(self, index: int) -> Mapping[int, tuple[int, int, int]]:
+        """The colour in which each id of a mask is shown, where its file says so and the ids are what counts."""
+        return {}
+
     @abstractmethod
     def mask_file(self, index: int) -> str:
         """What a sentence to the user calls this mask."""
@@ -93,9 +102,18 @@ class FolderSource(AbstractSource):
         """See `AbstractSource`."""
         return read_mask(self._pairs[index].mask, self._colours)
 
+    def palette(self, index: int) -> Mapping[int, tuple[int, int, int]]:
+        """See `AbstractSource`; reads the header."""
+        return read_palette(self._pairs[index].mask) if self._colours is None else {}
+
     def mask_file(self, index: int) -> str:
         """The path of the mask."""
         return str(self._pairs[index].mask)
+
+    @property
+    def white(self) -> int | None:
+        """See `AbstractSource`."""
+        return vars(self).get("_white")
 
     @cached_property
     def _white(self) -> int:
@@ -137,6 +155,11 @@ class ImageFolder(AbstractSource):
     def mask_file(self, index: int) -> str:
         """The path of the image."""
         return str(self._files[index])
+
+    @property
+    def white(self) -> int | None:
+        """See `AbstractSource`."""
+        return vars(self).get("_white")
 
     @cached_property
     def _white(self) -> int:

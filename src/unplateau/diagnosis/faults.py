@@ -84,15 +84,17 @@ def find_faults(run: Run, own: Fit | None = None) -> Faults:
 
     `own` is a training of the model in question; None where it is not at hand, so that none can be put right.
     """
+    # A copy, so that what is looked at for these two questions is let go with it.
+    looked = replace(run)
     asked = [
         _asked(run, AlignmentCheck(), _shifted),
         _asked(run, ContoursCheck(), _wandering),
         _asked(run, ClassIndexCheck(), _misnumbered),
         _asked(run, LabelsCheck(), _mislabelled),
-        _asked(run, LeaksCheck(), leaked),
+        _asked(looked, LeaksCheck(), leaked),
         _asked(run, MetricCheck(), misreported),
         _asked(run, DomainCheck(), _from_elsewhere),
-        _asked(run, DiversityCheck(), _none),
+        _asked(looked, DiversityCheck(), _none),
         _asked(run, OverfitCheck(), partial(_untrainable, own)),
         _asked(run, ShuffledCheck(), _none),
         _asked(run, NormalisationCheck(), partial(_misread, own)),

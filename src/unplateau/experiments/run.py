@@ -15,6 +15,7 @@ from unplateau.experiments.choosing import BY_IOU, Reading, choosing_units, pref
 from unplateau.experiments.fits import Fitted
 from unplateau.experiments.plan import CONTEXT, Plan, mapped
 from unplateau.experiments.trials import Trial
+from unplateau.measures.gallery import Gallery
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
 from unplateau.measures.thresholds import Counts, counts_at, iou, mean_iou, mean_over_classes
 from unplateau.training.recipe import Recipe
@@ -66,6 +67,11 @@ class Run:
                 [self.resampler.sums(number, each) for number, each in enumerate(counts)]
             )
         return self._sums[name, reading]
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        """The pictures as leaks and repeats are looked for in them; as large as they are, so ask it of a copy."""
+        return Gallery(self.pictures.images.numpy())
 
     @cached_property
     def answers(self) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ change an answer.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unplateau.errors import PieceError
+from unplateau.errors import Doubt, PieceError
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.types import Characteristics, Level
 
@@ -182,7 +183,8 @@ class ColourExtractor(AbstractExtractor):
 def rung(name: str) -> AbstractExtractor | None:
     """The extractor named "colour", "unet" (the whole image), "reach-33", "orderless-9-17", ...; None for others.
 
-    "unet-8" and "reach-33-8" are the same with 8 channels at full size instead of 16.
+    "unet-8" and "reach-33-8" are the same with 8 channels at full size instead of 16. Warns where the network named
+    sees less than its name says.
     """
     if name == "colour":
         return ColourExtractor()
@@ -195,8 +197,19 @@ def rung(name: str) -> AbstractExtractor | None:
     if kind == "unet" and len(numbers) == 1:
         return bounded(math.inf, width=numbers[0])
     if kind == "reach" and len(numbers) <= 2:
-        return bounded(numbers[0], width=numbers[1] if len(numbers) == 2 else WIDTH)
+        return _reaching(numbers[0], numbers[1] if len(numbers) == 2 else WIDTH)
     return OrderlessExtractor(tuple(numbers)) if kind == "orderless" else None
+
+
+def _reaching(asked: int, width: int) -> BoundedExtractor:
+    built = bounded(asked, width=width)
+    if built.reach != asked:
+        warnings.warn(
+            f"No rung reaches {asked} pixels exactly: taken is {built.architecture!r}, which sees {built.reach}.",
+            Doubt,
+            stacklevel=4,
+        )
+    return built
 
 
 RUNGS = ("colour", "orderless-9-17", "reach-33", "unet", "unet-8")

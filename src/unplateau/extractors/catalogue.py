@@ -14,7 +14,7 @@ from unplateau.extractors.context import context, is_context, within
 from unplateau.extractors.families import NAME as FAMILIES
 from unplateau.extractors.families import families
 from unplateau.extractors.filters import filters
-from unplateau.extractors.fused import fused, is_fused, part_said, parts_said
+from unplateau.extractors.fused import PRETRAINED, fused, is_fused, part_said, parts_said
 from unplateau.extractors.normalise import under, without_rule
 from unplateau.extractors.squeezenet import squeezenet
 from unplateau.extractors.teachers import from_spelling
@@ -121,13 +121,16 @@ def build_extractor(
 
     "timm/NAME@FILE" is a teacher from elsewhere: the network NAME of timm with the weights in FILE, in any layout that
     `load_teacher` reads. "clip/FOLDER" is a language-aligned one, see clip.py. "fused(unet + FILE)" is several of these
-    as one, see fused.py; "context(reach-33)" lets one see the whole image, see context.py. "~half" after a name or a
-    path feeds the network by that rule of `NORMALISATIONS` instead of its own.
+    as one, see fused.py; "context(reach-33)" lets one see the whole image, see context.py. "pretrained:" before a name
+    takes its published weights. "~half" after a name or a path feeds the network by that rule of `NORMALISATIONS`
+    instead of its own.
 
     Raises:
         PieceError: neither a name nor a file, its weights cannot be had, or it has no rule that could be another.
     """
     name = str(name_or_path)
+    if name.startswith(PRETRAINED):
+        return _published(name.removeprefix(PRETRAINED), weights)
     if is_fused(name):
         return _fused(name, pretrained=pretrained, weights=weights)
     if is_context(name):
@@ -156,6 +159,15 @@ def build_extractor(
     return from_timm(name, pretrained=pretrained, weights=weights)
 
 
+def _published(name: str, weights: Path | None) -> AbstractExtractor:
+    built = build_extractor(name, pretrained=True, weights=weights)
+    if not built.pretrained:
+        raise PieceError(
+            f"'{PRETRAINED}' must stand before a network of which weights are published; {name!r} has none."
+        )
+    return built
+
+
 def _from_file(path: Path) -> AbstractExtractor:
     """The extractor whose weights a file holds; here those made of others, which a checkpoint alone cannot build."""
     named = named_by(path)
@@ -182,7 +194,9 @@ def _files(name: str) -> tuple[Path, ...]:
 
 
 def brings_weights(name: str) -> bool:
-    """Whether a name holds its weights already: a file, or a network with one."""
+    """Whether a name says its weights already: a file, a network with one, or the published ones."""
+    if name.startswith(PRETRAINED):
+        return True
     return without_rule(name)[0].endswith(SUFFIXES) or "@" in name or is_clip(name)
 
 

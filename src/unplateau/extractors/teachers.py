@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from unplateau.errors import PieceError
+from unplateau.errors import Doubt, PieceError
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.layouts import Copy, Grid, Source, copies, plain, with_positions
 from unplateau.extractors.normalise import NORMALISATIONS, imagenet
@@ -292,7 +292,9 @@ def _fill(extractor: TimmExtractor, copy: Copy, file: TensorFile, *, deeper: boo
     _refuse_another(fit, frozenset(wanted), f"{str(file.path)!r}", extractor.architecture, deeper=deeper)
     if fit.missing:
         warnings.warn(
-            f"{file.path.name} lacks {_some(fit.missing)} of {extractor.architecture}; they stay random.", stacklevel=3
+            f"{file.path.name} lacks {_some(fit.missing)} of {extractor.architecture}; they stay random.",
+            Doubt,
+            stacklevel=3,
         )
     extractor.net.load_state_dict(state | {name: source.tensor for name, source in fit.chosen.items()})
     return Loaded(

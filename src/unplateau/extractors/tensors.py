@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from unplateau.errors import PieceError
+from unplateau.errors import Doubt, PieceError
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 """File names that are read as checkpoints."""
@@ -163,9 +163,11 @@ def load(net: nn.Module, file: TensorFile, said: str) -> Match:
     found = match(net, file)
     _refuse(net, file, found, said)
     if found.missing:
-        warnings.warn(f"{file.path.name} lacks {_some(found.missing)} of {said}; they stay random.", stacklevel=3)
+        warnings.warn(
+            f"{file.path.name} lacks {_some(found.missing)} of {said}; they stay random.", Doubt, stacklevel=3
+        )
     if found.strays:
-        warnings.warn(f"{file.path.name} holds {_some(found.strays)}, which {said} does not use.", stacklevel=3)
+        warnings.warn(f"{file.path.name} holds {_some(found.strays)}, which {said} does not use.", Doubt, stacklevel=3)
     state = net.state_dict() | {name: file.tensors[origin] for name, origin in found.chosen.items()}
     net.load_state_dict(state)
     return found

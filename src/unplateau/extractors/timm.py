@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from unplateau.errors import PieceError, nearest
+from unplateau.errors import Doubt, PieceError, nearest
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.cards import forbidding
 from unplateau.extractors.normalise import Normalise
@@ -105,7 +105,9 @@ def licence_of(name: str) -> str:
 def _warn_of_licence(name: str) -> None:
     licence = licence_of(name)
     if forbidding(licence):
-        warnings.warn(f"The weights of {name!r} are under {licence}, which forbids commercial use.", stacklevel=3)
+        warnings.warn(
+            f"The weights of {name!r} are under {licence}, which forbids commercial use.", Doubt, stacklevel=3
+        )
 
 
 def _net(name: str, pretrained: bool, levels: tuple[int, ...] | None) -> nn.Module:

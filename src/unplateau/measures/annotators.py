@@ -56,6 +56,9 @@ SAMPLED = 1000
 UNITS = 400
 """Random features of a redrawer."""
 
+HELD = 2**28
+"""Bytes of clues that are kept from learning to redrawing; those of further images are computed again."""
+
 FEWEST = 8
 """Images from which two redrawers can be trained on disjoint quarters."""
 
@@ -257,11 +260,15 @@ def redraw(drawings: Sequence[Drawing], groups: Sequence[str], generator: np.ran
         raise DataError(f"At least {FEWEST} images must hold the class, but {len(hinted)} do: label more images.")
     quarter = _quarters([groups[index] for index in hinted], generator)
     learned: list[list[tuple[Floats, Bits]]] = [[], [], [], []]
-    for each, part in zip(hinted.values(), quarter, strict=True):
-        learned[part].append(_sampled(each, generator))
-    redrawers = [_learned(part, generator) for part in learned]
+    kept: dict[int, Floats] = {}
     for (index, each), part in zip(hinted.items(), quarter, strict=True):
         seen = each.clues()
+        learned[part].append(_sampled(each, seen, generator))
+        if sum(held.nbytes for held in kept.values()) + seen.nbytes <= HELD:
+            kept[index] = seen
+    redrawers = [_learned(part, generator) for part in learned]
+    for (index, each), part in zip(hinted.items(), quarter, strict=True):
+        seen = kept.pop(index) if index in kept else each.clues()
         others = (2, 3) if part < 2 else (0, 1)
         first, second = (each.redrawn(redrawers[other], seen) for other in others)
         yield Redrawn(index, first, second, each.hint)
@@ -277,8 +284,8 @@ def _quarters(groups: list[str], generator: np.random.Generator) -> list[int]:
     return [int(each) for each in part[unit]]
 
 
-def _sampled(hinted: _Hinted, generator: np.random.Generator) -> tuple[Floats, Bits]:
-    seen, inside = hinted.clues(), hinted.drawing.label[hinted.band]
+def _sampled(hinted: _Hinted, seen: Floats, generator: np.random.Generator) -> tuple[Floats, Bits]:
+    inside = hinted.drawing.label[hinted.band]
     picked = generator.choice(len(seen), min(len(seen), SAMPLED), replace=False)
     return seen[picked], inside[picked]
 

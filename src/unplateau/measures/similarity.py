@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
-from scipy.stats import norm
 
 from unplateau.measures.registration import LEVELS, Floats, registration, warped
 
@@ -45,26 +44,8 @@ MOST = 2 / 3
 FEWEST_BLOCKS = 6
 """Blocks that this needs; a picture with fewer rich ones is plain, and nothing can be said of it."""
 
-SIDE = 16
-"""Cells along the long side of the coarse copy that candidates are found by."""
-
-ZOOMS = (1.0, 0.95, 0.9)
-"""Shares of the side that the coarse copies keep, so that crops of up to a tenth and more find their whole."""
-
 STRIP = 64
 """Pictures or pairs worked on at once: bounds the memory."""
-
-FEWEST_CANDIDATES, SEARCHED = 2, 1200
-"""Candidates of each picture that are laid over it: few in a large set, all in a small one."""
-
-UNRELATED, FEWEST_UNRELATED = 200, 20
-"""Random pairs that show what unrelated pictures reach, and how few of them show nothing."""
-
-UPPER, ERROR = float(norm.cdf(1)), 0.01
-"""The quantile one deviation above the median, and the chance of a single false pair in a whole search."""
-
-SKEW = 2.0
-"""How much longer the upper side may be among unrelated pairs: laying them over each other picks the best."""
 
 PROMISING = 0.15
 """Agreement after the coarse levels from which the finest is worth its time; twins have far more."""
@@ -107,10 +88,11 @@ def bands(images: NDArray[np.uint8]) -> Bands:
             band = gaussian_filter(grey, FINE * stride) - gaussian_filter(grey, COARSE * stride)
             made[place].append(_decimated(band, stride))
     levels = tuple(np.stack(each).astype(np.float32) for each in made)
-    return Bands(levels, _own(levels[-1]))
+    return Bands(levels, own_blocks(levels[-1]))
 
 
-def _own(detail: Floats) -> NDArray[np.bool_]:
+def own_blocks(detail: Floats) -> NDArray[np.bool_]:
+    """Which blocks (K,) of pictures (N, H, W) are their own, see `Bands`."""
     shared = np.square(_blocks(detail.mean(0, keepdims=True))).mean(-1)[0]
     whole = sum(np.square(_blocks(each[None])).mean(-1)[0] for each in detail) / len(detail)
     return np.asarray(shared <= SHARED * whole)
@@ -133,67 +115,6 @@ def unpadded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _decimated(band: Floats, stride: int) -> Floats:
     # Symmetric about the centre, so that a mirrored picture has the mirrored level.
     return band if stride == 1 else zoom(band, 1 / stride, order=1, mode="nearest", grid_mode=True)
-
-
-# ---- the search ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Search:
-    """The likeliest pairs laid over each other, and what to hold them against.
-
-    `limit` is the agreement that unrelated pictures of this set do not reach once in a hundred such searches; nan
-    where there are too few pairs to know. `alike` (N, N) is the agreement of all pairs as they lie. `plain` (N,) marks
-    pictures without detail to compare.
-    """
-
-    matches: Matches
-    limit: float
-    alike: Floats
-    plain: NDArray[np.bool_]
-
-
-def search(
-    images: NDArray[np.uint8], apart: NDArray[np.bool_], generator: np.random.Generator, mirrored: bool = True
-) -> Search:
-    """Look for one picture twice among the pairs of images uint8 (N, 3, H, W) that are `apart` (N, N)."""
-    pictures = bands(images)
-    alike = agreements(pictures)
-    most = max(FEWEST_CANDIDATES, SEARCHED // len(images))
-    close = best_pairs(np.where(apart, alike, np.nan).astype(np.float32), 1)
-    straight = np.unique(np.concatenate([close, candidates(images, apart, most)]), axis=0)
-    found = [matched(pictures, straight)]
-    if mirrored:
-        turned = candidates(images, apart, most, mirrored=True)
-        found.append(matched(pictures, turned, mirrored=True))
-    matches = _joined(found)
-    limit = _limit(pictures, apart, len(matches.pairs), generator)
-    return Search(matches, limit, alike, np.isnan(np.diag(alike)))
-
-
-def _joined(found: list[Matches]) -> Matches:
-    """The better of the ways each pair was laid over, best first."""
-    pairs = np.concatenate([each.pairs for each in found])
-    agreed = np.concatenate([each.agreement for each in found])
-    order = np.argsort(-np.nan_to_num(agreed, nan=-1), kind="stable")
-    _, first = np.unique(pairs[order], axis=0, return_index=True)
-    kept = order[np.sort(first)]
-    moved = np.concatenate([each.found for each in found])
-    return Matches(pairs[kept], agreed[kept], moved[kept], np.concatenate([each.mirrored for each in found])[kept])
-
-
-def _limit(pictures: Bands, apart: NDArray[np.bool_], tests: int, generator: np.random.Generator) -> float:
-    """The median of random pairs plus as many of their upper deviations as a normal variable needs for `tests`."""
-    pairs = np.argwhere(np.triu(apart, 1))
-    picked = pairs[generator.choice(len(pairs), min(len(pairs), UNRELATED), replace=False)]
-    null = matched(pictures, picked).agreement
-    null = null[np.isfinite(null)]
-    if len(null) < FEWEST_UNRELATED:
-        return float("nan")
-    # Quantiles, because some of the random pairs may be related indeed; those lengthen the upper side alone.
-    low, middle, high = np.quantile(null, [1 - UPPER, 0.5, UPPER])
-    deviation = min(high - middle, SKEW * (middle - low))
-    return float(middle + norm.isf(ERROR / max(tests, 1)) * deviation)
 
 
 # ---- agreement -----------------------------------------------------------------------------------------------
@@ -247,61 +168,6 @@ def _most_share(shared: Floats, energy: Floats) -> NDArray[np.float64]:
     place = np.floor((1 - MOST) * count).astype(np.int64).clip(0, shared.shape[-1] - 1)
     reached = np.take_along_axis(ranked, place[..., None], -1)[..., 0]
     return np.where(count >= min(FEWEST_BLOCKS, shared.shape[-1]), reached, np.nan).astype(np.float64)
-
-
-# ---- candidates ----------------------------------------------------------------------------------------------
-
-
-def candidates(images: NDArray[np.uint8], apart: NDArray[np.bool_], most: int, mirrored: bool = False) -> Pairs:
-    """For each picture the `most` others that its coarse copies are nearest to, among those it is `apart` (N, N) from.
-
-    The nearest by correlation of coarse grey copies, as they are and with a border cut off on either side.
-    """
-    plain = _centred(np.stack([_coarse(image, 1.0) for image in images]))
-    nearest = np.full((len(images), len(images)), -np.inf, np.float32)
-    for share in ZOOMS:
-        cut = np.stack([_coarse(image[..., ::-1] if mirrored else image, share) for image in images])
-        cut = _centred(cut)
-        forth = (cut @ plain.T).astype(np.float32)
-        nearest = np.maximum(nearest, np.maximum(forth, forth.T))
-    nearest[~apart] = -np.inf
-    np.fill_diagonal(nearest, -np.inf)
-    return best_pairs(nearest, most)
-
-
-def best_pairs(nearness: Floats, most: int) -> Pairs:
-    """The pairs (P, 2), lower index first and each once, of every row's `most` largest finite entries."""
-    columns = np.argsort(-np.nan_to_num(nearness, nan=-np.inf), axis=1, kind="stable")[:, :most]
-    rows = np.repeat(np.arange(len(nearness)), columns.shape[1])
-    pairs = np.stack([rows, columns.ravel()], axis=1)
-    pairs = np.sort(pairs[np.isfinite(nearness[pairs[:, 0], pairs[:, 1]])], axis=1)
-    return np.unique(pairs, axis=0).reshape(-1, 2)
-
-
-def _centred(copies: Floats) -> Floats:
-    """Copies without what all of them share, of unit length."""
-    copies = copies - copies.mean(0)
-    return copies / (np.linalg.norm(copies, axis=1, keepdims=True) + 1e-6)
-
-
-def _coarse(image: NDArray[np.uint8], share: float) -> Floats:
-    """A coarse grey copy of the middle `share` of the picture, of zero mean and unit length."""
-    grey = unpadded(image).astype(np.float32).mean(0)
-    cut = [round(side * (1 - share) / 2) for side in grey.shape]
-    grey = grey[cut[0] : grey.shape[0] - cut[0], cut[1] : grey.shape[1] - cut[1]]
-    height, width = image.shape[-2:]
-    cells = [max(4, round(SIDE * side / max(height, width))) for side in (height, width)]
-    rows, columns = (_averaging(side, count) for side, count in zip(grey.shape, cells, strict=True))
-    small = (rows @ grey @ columns.T).ravel()
-    small = small - small.mean()
-    return small / (np.linalg.norm(small) + 1e-6)
-
-
-def _averaging(pixels: int, cells: int) -> Floats:
-    """Weights (cells, pixels) that average pixels to cells by a Gaussian as wide as a cell."""
-    centres = (np.arange(cells) + 0.5) * pixels / cells - 0.5
-    weights = np.exp(-0.5 * ((np.arange(pixels) - centres[:, None]) / (0.6 * pixels / cells)) ** 2)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 # ---- registration --------------------------------------------------------------------------------------------

@@ -27,9 +27,6 @@ VIEW = 0.5
 SMALLEST_BF16 = 32
 """Smaller views are computed in float32."""
 
-LONGEST_KEEP = 0.99
-"""Of the teacher's weights a step, later on; a hundred steps are then most of its memory."""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -141,8 +138,3 @@ def twin_of(student: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
     twin = build()
     twin.load_state_dict(student.state_dict())
     return twin.requires_grad_(False)
-
-
-def keep_at(step: int) -> float:
-    """The first steps go further, so that a short run is not held back by its random start."""
-    return min(LONGEST_KEEP, (1 + step) / (10 + step))

@@ -24,7 +24,6 @@ from unplateau.pretraining.base import (
     cells,
     channels_of,
     coarsest,
-    keep_at,
     look,
     multiple_of,
     spread_of,
@@ -143,8 +142,7 @@ class FamilyTerms(AbstractMethod):
 
     def advance(self, step: int) -> None:
         """The teacher follows."""
-        follow(self.teacher, self.student, keep_at(step))
-        follow(self.teacher_head, self.head, keep_at(step))
+        follow(step, (self.teacher, self.student), (self.teacher_head, self.head))
 
     @property
     def kept(self) -> AbstractExtractor:

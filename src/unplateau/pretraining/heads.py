@@ -12,6 +12,9 @@ HIDDEN, BOTTLENECK, PROTOTYPES, PROJECTED = 256, 64, 512, 64
 
 TEACHER_TEMPERATURE = 0.04
 
+LONGEST_KEEP = 0.99
+"""Of the teacher's weights a step, later on; a hundred steps are then most of its memory."""
+
 
 def prototype_head(channels: int) -> nn.Module:
     """DINO's head (arXiv 2104.14294): rows (M, channels) to logits of prototypes (M, PROTOTYPES).
@@ -56,11 +59,15 @@ def contrast_loss(temperature: float) -> nn.Module:
     return cast(nn.Module, NTXentLoss(temperature))
 
 
-def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
-    """Move the teacher's weights by 1 - `keep` of the way to the student's."""
+def follow(step: int, *pairs: tuple[nn.Module, nn.Module]) -> None:
+    """Move each teacher's weights towards its student's, (teacher, student), after optimiser step `step`.
+
+    The first steps go further, so that a short run is not held back by its random start.
+    """
     from lightly.models.utils import update_momentum
 
-    update_momentum(student, teacher, keep)
+    for teacher, student in pairs:
+        update_momentum(student, teacher, min(LONGEST_KEEP, (1 + step) / (10 + step)))
 
 
 def centred(loss: nn.Module, logits: Tensor) -> Tensor:

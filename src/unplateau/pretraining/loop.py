@@ -1,23 +1,14 @@
-"""`pretrain`: an extractor learns from images without masks; resumable, and it stops when it learns nothing.
-
-Every random number of a step comes from the seed and the step alone, so a resumed run ends as an unbroken one.
-"""
+"""`pretrain`: an extractor learns from images without masks; resumable, and it stops when it learns nothing."""
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.swa_utils import update_bn
+from torch import Tensor
 
 from unplateau.data.unlabelled import Unlabelled
 from unplateau.errors import UnplateauError
@@ -26,16 +17,22 @@ from unplateau.extractors.catalogue import build_extractor
 from unplateau.measures.dense_quality import dense_quality
 from unplateau.model import pad_to
 from unplateau.pretraining.base import AbstractMethod, cells
+from unplateau.pretraining.course import (
+    EXTRACTOR,
+    SERIES,
+    STATE,
+    AbstractRun,
+    Course,
+    Schooling,
+    Told,
+    finish,
+    leads,
+    mean_loss,
+)
 from unplateau.pretraining.methods import build_method
 from unplateau.pretraining.state import Point, State, mark_of, read_state, write_series, write_state
-from unplateau.training.batches import positions, step_generator
-from unplateau.training.devices import accelerator
+from unplateau.training.batches import step_generator
 from unplateau.training.saved import save_extractor
-
-EXTRACTOR, SERIES, STATE = "extractor.safetensors", "series.json", "state"
-
-HELD_OUT, MOST_HELD_OUT = 0.1, 24
-"""Share of the images that is never trained on, and the most of them: dense quality is measured there."""
 
 COLLAPSED, PATIENCE, GRACE = 0.01, 20, 0.1
 """A run has collapsed when the spread of its embeddings stays below this for so many steps, after this share of it."""
@@ -45,49 +42,6 @@ CELLS = 12
 
 CALIBRATING = 4
 """Batches that batch statistics are taken from before features are looked at or kept."""
-
-Told = Callable[[int, int, str], None]
-"""Called after each step with how many are done, of how many, and which."""
-
-
-@dataclass(frozen=True)
-class Schooling:
-    """How an extractor is pretrained.
-
-    Attributes:
-        method: "families", "dense", "dino" or "simmim".
-        steps: optimiser steps.
-        batch: images a step, each seen in several views.
-        learning_rate: peak; it rises over `warmup` of the steps and falls as half a cosine.
-        weight_decay: of AdamW.
-        clip: largest norm of the gradient.
-        evaluations: how often, at most, dense quality is measured and the state saved, evenly over the run.
-    """
-
-    method: str = "dense"
-    steps: int = 400
-    batch: int = 16
-    learning_rate: float = 2e-3
-    warmup: float = 0.1
-    weight_decay: float = 1e-2
-    clip: float = 1.0
-    evaluations: int = 6
-
-    @property
-    def evaluate_every(self) -> int:
-        """Steps between evaluations; where it does not divide the steps, the last interval is the shorter one."""
-        return math.ceil(self.steps / self.evaluations)
-
-    def ends(self, step: int) -> bool:
-        """Whether an evaluation follows that many steps."""
-        return step % self.evaluate_every == 0 or step == self.steps
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step."""
-        rise = max(1.0, self.warmup * self.steps)
-        if step + 1 < rise:
-            return self.learning_rate * (step + 1) / rise
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step + 1 - rise) / max(1.0, self.steps - rise)))
 
 
 def pretrain_extractor(
@@ -107,97 +61,57 @@ def pretrain_extractor(
         torch.manual_seed(seed)
         method = build_method(schooling.method, build_extractor(extractor))
     mark = mark_of(pool, f"{extractor} {schooling} {seed}")
-    method.to(accelerator()).to(memory_format=torch.channels_last)
-    run = _Run(pool, method, schooling, seed, folder, folder / STATE / f"{mark}.pt")
-    run.resume()
-    while run.state.step < schooling.steps:
-        run.advance()
-        if run.due:
-            run.evaluate()
-        told(run.state.step, schooling.steps, f"step {run.state.step}")
+    course = Course(pool, method, schooling, seed, what="pretraining")
+    run = _Run(course, method, folder, folder / STATE / f"{mark}.pt")
+    finish(run, schooling, told)
     return run.state.series
 
 
 @final
-class _Run:
+class _Run(AbstractRun):
     """A pretraining under way."""
 
-    def __init__(
-        self, pool: Unlabelled, method: AbstractMethod, schooling: Schooling, seed: int, folder: Path, saved: Path
-    ) -> None:
-        self.pool, self.method, self.schooling, self.seed = pool, method, schooling, seed
+    def __init__(self, course: Course, method: AbstractMethod, folder: Path, saved: Path) -> None:
+        self.course, self.method, self.schooling = course, method, course.schooling
         self.folder, self.saved = folder, saved
-        self.device = next(method.parameters()).device
-        self.weights = [weight for weight in method.parameters() if weight.requires_grad]
-        self.optimizer = AdamW(self.weights, schooling.learning_rate, weight_decay=schooling.weight_decay)
-        self.fit, self.held = parts(len(pool), seed)
         self.state = State(step=0, low=0, losses=(), series=())
 
-    def resume(self) -> None:
-        """Take up what an interrupted run left; without one, measure the start."""
-        found = read_state(self.saved, self.method, self.optimizer)
-        if found is None:
-            self.evaluate()
-        else:
-            self.state = found
-
     @property
-    def due(self) -> bool:
-        """Whether this step ends with an evaluation."""
-        return self.schooling.ends(self.state.step)
+    def step(self) -> int:
+        """See `AbstractRun`."""
+        return self.state.step
+
+    def resume(self) -> bool:
+        """See `AbstractRun`."""
+        found = read_state(self.saved, self.method, self.course.optimizer)
+        self.state = found or self.state
+        return found is not None
 
     def advance(self) -> None:
-        """One optimiser step."""
-        step, rate = self.state.step, self.schooling.rate(self.state.step)
-        batch = self.fit[positions(len(self.fit), self.schooling.batch, step, self.seed)]
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        """See `AbstractRun`."""
+        step, drawn = self.state.step, self.course.drawn(self.state.step)
         self.method.train()
-        outcome = self.method(self._images(batch), step_generator(self.seed, step))
-        self.optimizer.zero_grad(set_to_none=True)
-        outcome.loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.weights, self.schooling.clip).detach()
-        loss, spread = float(outcome.loss.detach()), float(outcome.spread)
-        self._refuse_infinite(loss, float(norm), batch)
-        self.optimizer.step()
+        outcome = self.method(self.course.images(drawn), step_generator(self.course.seed, step))
+        spread = float(outcome.spread)
+        rate = f"{self.schooling.learning_rate:g}"
+        advice = f"{self._kept()}Lower `learning_rate` (it is {rate}) and look for broken images among these."
+        loss = self.course.descend(step, outcome.loss, drawn, advice)
         self.method.advance(step)
         low = self.state.low + 1 if spread < COLLAPSED else 0
         self.state = State(step + 1, low, (*self.state.losses, loss), self.state.series)
         self._refuse_collapsed(spread)
 
     def evaluate(self) -> None:
-        """Measure the dense quality; keep the extractor if it is the best so far; save the state, last."""
-        extractor = calibrated(self.method.kept, [self._images(batch) for batch in self._calibrating()])
-        quality = dense_quality(_features(extractor, self._images(self.held)))
-        losses = self.state.losses
-        loss = sum(losses) / len(losses) if losses else math.nan
+        """See `AbstractRun`; what is measured is the dense quality."""
+        extractor = self.course.calibrated(self.method.kept, CALIBRATING * self.schooling.batch)
+        quality = dense_quality(_features(extractor, self.course.images(self.course.held)))
+        loss = mean_loss(self.state.losses)
         point = Point(self.state.step, loss, quality.separation, quality.rank, quality.spread, quality.score)
-        # The random start is measured and never kept.
-        best = max((each.score for each in self.state.series[1:]), default=-math.inf)
         self.state = State(self.state.step, self.state.low, (), (*self.state.series, point))
-        if self.state.step and point.score > best:
+        if leads([each.score for each in self.state.series]):
             save_extractor(extractor, self.folder / EXTRACTOR)
         write_series(self.state.series, self.folder / SERIES)
-        write_state(self.state, self.saved, self.method, self.optimizer)
-
-    def _images(self, indices: Tensor) -> Tensor:
-        images = self.pool.images[indices].to(self.device).float().div(255)
-        return images.contiguous(memory_format=torch.channels_last)
-
-    def _calibrating(self) -> list[Tensor]:
-        batch, most = self.schooling.batch, self.schooling.batch * CALIBRATING
-        order = torch.arange(0, len(self.fit), max(1, len(self.fit) // most))[:most]
-        return [self.fit[each] for each in order.split(batch) if len(each) > 1]
-
-    def _refuse_infinite(self, loss: float, norm: float, batch: Tensor) -> None:
-        if math.isfinite(loss) and math.isfinite(norm):
-            return
-        names = [self.pool.names[index] for index in batch.tolist()]
-        raise UnplateauError(
-            f"The loss of pretraining must stay finite; it was not at step {self.state.step + 1}, on "
-            f"{', '.join(names)}. {self._kept()}Lower `learning_rate` (it is {self.schooling.learning_rate:g}) and "
-            "look for broken images among these."
-        )
+        write_state(self.state, self.saved, self.method, self.course.optimizer)
 
     def _refuse_collapsed(self, spread: float) -> None:
         if self.state.low < PATIENCE or self.state.step < GRACE * self.schooling.steps:
@@ -219,21 +133,6 @@ class _Run:
 def kept_of(series: tuple[Point, ...]) -> Point:
     """The evaluation whose extractor was kept: the best after the start, the first of equals."""
     return max(series[1:], key=lambda point: (point.score, -point.step))
-
-
-def parts(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices to train on, and those held out."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 9_176_263 + 1))
-    held = min(MOST_HELD_OUT, max(2, round(HELD_OUT * count)))
-    return order[held:].sort().values, order[:held].sort().values
-
-
-def calibrated(extractor: AbstractExtractor, batches: list[Tensor]) -> AbstractExtractor:
-    """A copy in eval mode whose batch statistics are those of whole images: views and masks have others."""
-    settled = copy.deepcopy(extractor)
-    stride = max(level.stride for level in settled.gives)
-    update_bn([pad_to(each, stride) for each in batches], settled)
-    return settled.eval().requires_grad_(False)
 
 
 def _features(extractor: AbstractExtractor, images: Tensor) -> NDArray[np.float32]:

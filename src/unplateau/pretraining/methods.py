@@ -23,7 +23,6 @@ from unplateau.pretraining.base import (
     channels_of,
     coarsest,
     information_of,
-    keep_at,
     look,
     multiple_of,
     pooled,
@@ -95,9 +94,12 @@ class SelfDistillation(AbstractMethod):
 
     def advance(self, step: int) -> None:
         """The teacher follows."""
-        follow(self.teacher, self.student, keep_at(step))
-        follow(self.teacher_head, self.head, keep_at(step))
-        follow(self.teacher_patch_head, self.patch_head, keep_at(step))
+        follow(
+            step,
+            (self.teacher, self.student),
+            (self.teacher_head, self.head),
+            (self.teacher_patch_head, self.patch_head),
+        )
 
     @property
     def kept(self) -> AbstractExtractor:
@@ -199,8 +201,7 @@ class DenseContrast(AbstractMethod):
 
     def advance(self, step: int) -> None:
         """The teacher follows."""
-        follow(self.teacher, self.student, keep_at(step))
-        follow(self.teacher_head, self.head, keep_at(step))
+        follow(step, (self.teacher, self.student), (self.teacher_head, self.head))
 
     @property
     def kept(self) -> AbstractExtractor:

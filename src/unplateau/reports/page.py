@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from unplateau.errors import OutputError
 from unplateau.files import write_bytes
 from unplateau.reports import figures_run, figures_task, reading, wording
 from unplateau.reports.canvas import Drawing
@@ -16,6 +17,9 @@ from unplateau.reports.saved import Saved
 from unplateau.types import Finding, Verdict
 
 PNG = b"\x89PNG\r\n\x1a\n"
+
+ENDINGS = (".html", ".htm")
+"""What a page may be called."""
 
 URGENCY = {Verdict.CONCERN: 0, Verdict.UNDETERMINED: 1, Verdict.SOUND: 2}
 """Order of the findings: what asks for action comes first."""
@@ -31,14 +35,29 @@ class Picture:
 
 
 def write_report(diagnosis: Path, out: Path | None = None) -> Path:
-    """Write the page of a saved diagnosis, by default report.html beside it, and return where it lies."""
+    """Write the page of a saved diagnosis, by default report.html beside it, and return where it lies.
+
+    Raises:
+        DataError: no diagnosis there, or a damaged one.
+        OutputError: `out` is a folder or no name of a page, or cannot be written.
+    """
     diagnosis = Path(diagnosis)
     if diagnosis.is_dir():
         diagnosis = diagnosis / "diagnosis.json"
     saved = reading.load(diagnosis)
     out = diagnosis.with_name("report.html") if out is None else Path(out)
+    _refuse_no_page(out)
     write_bytes(out, render(saved, diagnosis.parent).encode())
     return out
+
+
+def _refuse_no_page(out: Path) -> None:
+    """A page written over the diagnosis that it shows would be the end of both."""
+    if out.is_dir() or out.suffix.lower() not in ENDINGS:
+        found = "is a folder" if out.is_dir() else f"ends in {out.suffix!r}"
+        raise OutputError(
+            f"`out` must be a file that ends in {ENDINGS[0]}; {str(out)!r} {found}. Give another, such as report.html."
+        )
 
 
 def render(saved: Saved, folder: Path) -> str:
@@ -112,11 +131,11 @@ def _threshold_said(saved: Saved) -> str:
 
 def _best_remedy(saved: Saved) -> tuple[str, str, tuple[str, ...]]:
     if saved.remedies is None:
-        return "Best single remedy", wording.ABSENT, ("none was priced",)
+        return "First remedy", wording.ABSENT, ("none was priced",)
     if not saved.remedies:
-        return "Best single remedy", "none", ("nothing measured here would lift the IoU",)
+        return "First remedy", "none", ("nothing measured here would lift the IoU",)
     best = saved.remedies[0]
-    return "Best single remedy", wording.gain(best.gain.mean), (wording.spread(best.gain, True), best.name)
+    return "First remedy", wording.gain(best.gain.mean), (wording.spread(best.gain, True), best.name)
 
 
 def facts(saved: Saved) -> list[tuple[str, str]]:

@@ -37,6 +37,8 @@ def summary(diagnosis: dict[str, Any]) -> RenderableType:
         parts.append(_families(saved))
     if saved.ladder:
         parts.append(_ladder(saved))
+    if saved.data.warnings:
+        parts.append(Text("\n".join(f"Of the data: {sentence}" for sentence in saved.data.warnings), "yellow"))
     return Group(*(Padding(part, (0, 0, 1, 0)) for part in parts))
 
 
@@ -108,7 +110,8 @@ def curve_summary(reading: dict[str, Any]) -> RenderableType:
     if wording.known(reading["rise"]):
         said.append(f", {wording.gain(reading['rise'])} over the last third", style="not bold")
     if wording.known(reading["explained"]):
-        said.append(f"; the threshold explains {wording.percent(reading['explained'])} of its wobble", style="not bold")
+        share = wording.share_explained(reading["explained"])
+        said.append(f"; the threshold explains {share} of its wobble", style="not bold")
     read = ", ".join(f"{name} from {column!r}" for name, column in reading["columns"].items())
     said.append(f"\nRead: {read}.", style="not bold dim")
     for note in reading["notes"]:

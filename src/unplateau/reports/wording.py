@@ -96,6 +96,13 @@ def percent(value: float) -> str:
     return f"{100 * value:.{1 if abs(value) < 0.02 and value else 0}f} %".replace("-", MINUS)
 
 
+def share_explained(value: float) -> str:
+    """How much of a variance is explained; a covariance over it can leave 0..1, where no percentage means anything."""
+    if value > 1:
+        return "all"
+    return "nothing" if value <= 0 else percent(value)
+
+
 def percent_spread(interval: Interval) -> str:
     """The interval of a share, in percent."""
     if not (known(interval.low) and known(interval.high)):

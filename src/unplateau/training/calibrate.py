@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from unplateau.data.sources import AbstractSource
 from unplateau.data.splits import split
 from unplateau.data.tasks import task_mask
 from unplateau.errors import PieceError, UnplateauError
-from unplateau.files import write_json
+from unplateau.files import plain, write_json
 from unplateau.measures.scoring import score_images
 from unplateau.measures.ternary import Achieved, Ternary, achieved, calibrate, restored
 from unplateau.measures.thresholds import join
 from unplateau.training.predict import score_map
-from unplateau.training.saved import SavedModel
+from unplateau.training.saved import WEIGHTS, SavedModel
 
 FILE = "ternary.json"
 
@@ -49,7 +50,7 @@ def calibrate_model(
     (ternary,) = calibrate(table, missed, spurious, groups)
     if not ternary.feasible:
         raise UnplateauError(ternary.shortage)
-    write_json(folder / FILE, ternary)
+    write_json(folder / FILE, {"model": weights_mark(folder), **plain(ternary)})
     return ternary, achieved(table, [ternary], groups)[0]
 
 
@@ -57,12 +58,24 @@ def load_ternary(folder: Path) -> Ternary:
     """The decision that `calibrate_model` kept.
 
     Raises:
-        PieceError: there is none, or it cannot be read.
+        PieceError: there is none, it cannot be read, or the model was trained again since.
     """
     path = folder / FILE
     if not path.is_file():
         raise PieceError(f"`ternary` needs a calibrated model; there is no {str(path)!r}. Run calibrate first.")
     try:
-        return restored(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        ternary, model = restored(content), content.get("model")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PieceError(f"{str(path)!r} must be what calibrate wrote; {error!r}. Run calibrate again.") from error
+    # Files of earlier versions do not say.
+    if model is not None and model != weights_mark(folder):
+        raise PieceError(
+            f"{str(path)!r} must be of the model beside it, which was trained again since. Run calibrate again."
+        )
+    return ternary
+
+
+def weights_mark(folder: Path) -> str:
+    """A short hash of a model's weights."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:12]

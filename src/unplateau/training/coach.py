@@ -15,7 +15,7 @@ from torch import Tensor
 from unplateau.errors import PieceError
 from unplateau.model import SegmentationModel
 from unplateau.training.activation import activated
-from unplateau.training.saved import load_model
+from unplateau.training.saved import FACTS, load_model
 from unplateau.types import Prediction, Size, Task
 
 
@@ -52,6 +52,10 @@ def open_coach(folder: str | Path, task: Task) -> Coach:
     Raises:
         PieceError: no model there, a damaged one, or one of another task or of none with masks.
     """
+    if not (Path(folder) / FACTS).is_file():
+        raise PieceError(
+            f"`teacher` must be a folder written by `train`; there is no {FACTS!r} in {str(folder)!r}. Train one first."
+        )
     saved = load_model(Path(folder))
     if saved.model.decoder.gives != "mask" or task.kind not in ("mask", "multi-label"):
         raise PieceError(f"`teacher` says what is in each pixel, and the task {task.kind!r} is another. Leave it out.")

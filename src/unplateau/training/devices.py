@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unplateau.errors import Doubt
+
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Names of the two settings in glibc's malloc.h."""
 
@@ -55,7 +57,7 @@ def in_parts(work: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = len(batch) // 2
-    warnings.warn(f"{len(batch)} images at a time do not fit in memory: going on with {half}.", stacklevel=2)
+    warnings.warn(f"{len(batch)} images at a time do not fit in memory: going on with {half}.", Doubt, stacklevel=2)
     return torch.cat([in_parts(work, part) for part in (batch[:half], batch[half:])])
 
 

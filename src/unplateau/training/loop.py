@@ -20,8 +20,9 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from unplateau.errors import UnplateauError
+from unplateau.errors import Doubt, UnplateauError
 from unplateau.files import unwritten, write_bytes
 from unplateau.model import SegmentationModel
 from unplateau.training.batches import BatchStream, batches
@@ -130,6 +131,7 @@ def _smaller(recipe: Recipe, processes: int, error: RuntimeError) -> Recipe:
     warnings.warn(
         f"{recipe.batch} images at a time do not fit in memory: training goes on with {half}, and twice as many times "
         "before each step. Normalisation over the batch and losses over all of its pixels see fewer at once.",
+        Doubt,
         stacklevel=3,
     )
     return replace(recipe, batch=half, accumulate=2 * recipe.accumulate)
@@ -223,12 +225,14 @@ def _steps_done(checkpoint: Path | None) -> int:
 
 @contextmanager
 def _honest(folder: Path | None) -> Iterator[None]:
-    """What stops a training, as what it is: Lightning makes Ctrl-C an exit, and stays deaf to it from then on."""
+    """What stops a training, as what it is: Lightning makes Ctrl-C an exit, and stays deaf to it from then on; and of a
+    request to end, as schedulers send it, it makes an exit without a word that looks like success.
+    """
     heard = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as stop:
-        if not isinstance(stop.__context__, KeyboardInterrupt):
+        if not isinstance(stop, SIGTERMException) and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, heard)
         raise KeyboardInterrupt from stop

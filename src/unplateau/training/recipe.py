@@ -92,7 +92,8 @@ class Recipe:
             object.__setattr__(self, "loss", {0.0: "ce", 1.0: STANDARD}.get(float(dice), f"ce + {dice}*dice"))
         for name, low in LOWEST.items():
             if not low <= getattr(self, name) < math.inf:
-                raise UnplateauError(f"`{name}` must be at least {low}; got {getattr(self, name)}. Give another.")
+                rule = f"at least {low}" if getattr(self, name) < low else "a finite number"
+                raise UnplateauError(f"`{name}` must be {rule}; got {getattr(self, name)}. Give another.")
         for name, high in HIGHEST.items():
             if getattr(self, name) > high:
                 raise UnplateauError(f"`{name}` must be at most {high}; got {getattr(self, name)}. Give another.")

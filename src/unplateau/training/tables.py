@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unplateau.data.boxes import INSTANCES
-from unplateau.data.decode import read_image, white_level
+from unplateau.data.decode import read_image
 from unplateau.data.grid import Box, fit_image, place
 from unplateau.data.labels import LABELS
 from unplateau.files import write_bytes, write_json
@@ -36,12 +36,12 @@ def on_grid(saved: SavedModel, image: NDArray[np.uint8]) -> tuple[Tensor, Box]:
     return torch.from_numpy(grid), box
 
 
-def write_labels(saved: SavedModel, images: list[Path], folder: Path) -> Iterator[Path]:
+def write_labels(saved: SavedModel, images: list[Path], folder: Path, white: int) -> Iterator[Path]:
     """Write labels.csv (stem,label; a row a label, an empty one for none) and scores.csv (stem, a column a class)."""
     said: list[list[Any]] = []
     scored: list[list[Any]] = []
     try:
-        for path, image in _read(images):
+        for path, image in _read(images, white):
             scores = probabilities(saved.model, on_grid(saved, image)[0][None], saved.task.exclusive)[0].cpu().numpy()
             said += [[path.stem, name] for name in _names(saved, scores) or [""]]
             scored.append([path.stem, *(f"{score:.6f}" for score in scores)])
@@ -53,12 +53,12 @@ def write_labels(saved: SavedModel, images: list[Path], folder: Path) -> Iterato
     yield from (folder / LABELS, folder / LABEL_SCORES)
 
 
-def write_boxes(saved: SavedModel, images: list[Path], folder: Path) -> Iterator[Path]:
+def write_boxes(saved: SavedModel, images: list[Path], folder: Path, white: int) -> Iterator[Path]:
     """Write instances.json in the form of COCO, each annotation with its `score` in 0..1."""
     listed: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     try:
-        for path, image in _read(images):
+        for path, image in _read(images, white):
             height, width = image.shape[:2]
             listed.append({"id": len(listed) + 1, "file_name": path.name, "height": height, "width": width})
             for each in _boxes(saved, image):
@@ -70,15 +70,14 @@ def write_boxes(saved: SavedModel, images: list[Path], folder: Path) -> Iterator
     yield folder / INSTANCES
 
 
-WRITERS: dict[str, Callable[[SavedModel, list[Path], Path], Iterator[Path]]] = {
+WRITERS: dict[str, Callable[[SavedModel, list[Path], Path, int], Iterator[Path]]] = {
     "label": write_labels,
     "boxes": write_boxes,
 }
-"""How the answers of each kind of task are written that is no mask."""
+"""How the answers of each kind of task are written that is no mask; of 16-bit images `white` becomes 255."""
 
 
-def _read(images: list[Path]) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
-    white = white_level(images)
+def _read(images: list[Path], white: int) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
     return ((path, read_image(path, lambda: white)) for path in images)
 
 

@@ -1,7 +1,4 @@
-"""Several teachers into one student: it learns from images without masks to say what each of them says.
-
-Every random number of a step comes from the seed and the step alone, so a resumed run ends as an unbroken one.
-"""
+"""Several teachers into one student: it learns from images without masks to say what each of them says."""
 
 from __future__ import annotations
 
@@ -11,20 +8,27 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
-from torch.optim import AdamW
+from torch import Tensor
 
 from unplateau.data.unlabelled import Unlabelled
-from unplateau.errors import UnplateauError
 from unplateau.extractors.base import AbstractExtractor
 from unplateau.extractors.catalogue import brings_weights, build_extractor
 from unplateau.files import write_json
-from unplateau.model import pad_to
-from unplateau.pretraining.loop import EXTRACTOR, SERIES, STATE, Schooling, Told, calibrated, parts
+from unplateau.pretraining.course import (
+    EXTRACTOR,
+    SERIES,
+    STATE,
+    AbstractRun,
+    Course,
+    Schooling,
+    Told,
+    finish,
+    leads,
+    mean_loss,
+)
 from unplateau.pretraining.state import mark_of, read_facts, write_facts
 from unplateau.pretraining.views import Look, views
-from unplateau.training.batches import positions, step_generator
-from unplateau.training.devices import accelerator
+from unplateau.training.batches import step_generator
 from unplateau.training.saved import save_extractor
 from unplateau.upgrades.imitation import Pupil, Variance, heard, misunderstood
 from unplateau.upgrades.teachers import Teacher, standards
@@ -91,106 +95,83 @@ def distil_extractor(
         torch.manual_seed(seed)
         pupil = Pupil(build_extractor(student), tuple(teacher.levels for teacher in teachers))
     mark = mark_of(pool, f"{student} {[each.digest() for each in teachers]} {weights} {schooling} {seed}")
-    pupil.to(accelerator()).to(memory_format=torch.channels_last)
-    run = _Run(pool, pupil, teachers, weights, schooling, seed, folder, folder / STATE / f"{mark}.pt")
-    run.resume()
-    while run.progress.step < schooling.steps:
-        run.advance()
-        if run.due:
-            run.evaluate()
-        told(run.progress.step, schooling.steps, f"step {run.progress.step}")
+    stride = _common_stride(pupil.student, teachers)
+    course = Course(pool, pupil, schooling, seed, what="distillation", stride=stride)
+    run = _Run(course, pupil, teachers, weights, folder, folder / STATE / f"{mark}.pt")
+    finish(run, schooling, told)
     return run.progress.series
 
 
 @final
-class _Run:
+class _Run(AbstractRun):
     """A distillation under way."""
 
     def __init__(
         self,
-        pool: Unlabelled,
+        course: Course,
         pupil: Pupil,
         teachers: tuple[Teacher, ...],
         weights: tuple[float, ...],
-        schooling: Schooling,
-        seed: int,
         folder: Path,
         saved: Path,
     ) -> None:
-        self.pool, self.pupil, self.teachers, self.schooling, self.seed = pool, pupil, teachers, schooling, seed
+        self.course, self.pupil, self.teachers, self.weights = course, pupil, teachers, weights
         self.folder, self.saved = folder, saved
-        self.device = next(pupil.parameters()).device
-        self.counts = torch.tensor(weights, device=self.device)
-        self.learnt = [weight for weight in pupil.parameters() if weight.requires_grad]
-        self.optimizer = AdamW(self.learnt, schooling.learning_rate, weight_decay=schooling.weight_decay)
-        self.fit, self.held = parts(len(pool), seed)
-        self.stride = _common_stride(pupil.student, teachers)
         for teacher in teachers:
-            teacher.to(self.device).to(memory_format=torch.channels_last)
-        self.standards = tuple(standards(teacher, self._measuring()) for teacher in teachers)
+            teacher.to(course.device).to(memory_format=torch.channels_last)
+        measured = [course.images(each) for each in course.some(MEASURED).split(BATCH)]
+        self.standards = tuple(standards(teacher, measured) for teacher in teachers)
         self.progress = Progress(step=0, losses=(), series=())
 
-    def resume(self) -> None:
-        """Take up what an interrupted run left; without one, measure the start."""
-        found = read_facts(self.saved, self.pupil, self.optimizer, _progress, what="distillation")
-        if found is None:
-            self.evaluate()
-        else:
-            self.progress = found
-
     @property
-    def due(self) -> bool:
-        """Whether this step ends with an evaluation."""
-        return self.schooling.ends(self.progress.step)
+    def step(self) -> int:
+        """See `AbstractRun`."""
+        return self.progress.step
+
+    def resume(self) -> bool:
+        """See `AbstractRun`."""
+        found = read_facts(self.saved, self.pupil, self.course.optimizer, _progress, what="distillation")
+        self.progress = found or self.progress
+        return found is not None
 
     def advance(self) -> None:
-        """One optimiser step."""
-        step = self.progress.step
-        batch = self.fit[positions(len(self.fit), self.schooling.batch, step, self.seed)]
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schooling.rate(step)
-        generator = step_generator(self.seed, step)
-        whole = self._images(batch)
+        """See `AbstractRun`."""
+        step, drawn = self.progress.step, self.course.drawn(self.progress.step)
+        generator = step_generator(self.course.seed, step)
+        whole = self.course.images(drawn)
         seen = views(whole, (whole.shape[-2], whole.shape[-1]), LOOK, generator).images
         seen = seen.contiguous(memory_format=torch.channels_last)
         self.pupil.train()
         targets = self._targets(seen)
         pairs = zip(self.pupil(seen, targets), targets, strict=True)
         losses = torch.stack([misunderstood(said, meant) for said, meant in pairs], dim=1)
-        loss = heard(losses, self.counts, generator)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.learnt, self.schooling.clip).detach()
-        self._refuse_infinite(float(loss.detach()), float(norm), batch)
-        self.optimizer.step()
-        self.progress = Progress(step + 1, (*self.progress.losses, float(loss.detach())), self.progress.series)
+        loss = heard(losses, torch.tensor(self.weights, device=losses.device), generator)
+        advice = "Look for broken images among these, or take another student."
+        told = self.course.descend(step, loss, drawn, advice)
+        self.progress = Progress(step + 1, (*self.progress.losses, told), self.progress.series)
 
     def evaluate(self) -> None:
-        """Measure what is explained; keep the student if it is the best so far; save the state, last."""
-        student = calibrated(self.pupil.student, [self._images(batch) for batch in self._calibrating()])
-        explained = self._explained(student)
-        losses, series = self.progress.losses, self.progress.series
-        lesson = Lesson(self.progress.step, sum(losses) / len(losses) if losses else math.nan, explained)
-        weights = tuple(self.counts.tolist())
-        # The random start is measured and never kept.
-        best = max((score(each, weights) for each in series[1:]), default=-math.inf)
-        self.progress = Progress(self.progress.step, (), (*series, lesson))
-        if lesson.step and score(lesson, weights) > best:
+        """See `AbstractRun`; what is measured is how much is explained."""
+        student = self.course.calibrated(self.pupil.student, MEASURED)
+        lesson = Lesson(self.progress.step, mean_loss(self.progress.losses), self._explained(student))
+        self.progress = Progress(self.progress.step, (), (*self.progress.series, lesson))
+        if leads([score(each, self.weights) for each in self.progress.series]):
             save_extractor(student, self.folder / EXTRACTOR)
-        self._write_series(weights)
+        self._write_series()
         facts = {
             "step": lesson.step,
             "losses": [],
             "series": [asdict(each) for each in self.progress.series],
         }
-        write_facts(facts, self.saved, self.pupil, self.optimizer)
+        write_facts(facts, self.saved, self.pupil, self.course.optimizer)
 
-    def _write_series(self, weights: tuple[float, ...]) -> None:
+    def _write_series(self) -> None:
         scored = self.progress.series[1:]
         content = {
-            "kept_step": kept_lesson(self.progress.series, weights).step if scored else None,
+            "kept_step": kept_lesson(self.progress.series, self.weights).step if scored else None,
             "teachers": [
-                {"name": teacher.name, "weight": weight} for teacher, weight in zip(self.teachers, weights, strict=True)
+                {"name": teacher.name, "weight": weight}
+                for teacher, weight in zip(self.teachers, self.weights, strict=True)
             ],
             "series": self.progress.series,
         }
@@ -201,8 +182,8 @@ class _Run:
         self.pupil.eval()
         sums: list[list[Variance]] = []
         with torch.inference_mode():
-            for batch in self.held.split(BATCH):
-                images = self._images(batch)
+            for batch in self.course.held.split(BATCH):
+                images = self.course.images(batch)
                 targets = self._targets(images)
                 said = self.pupil.said(student(images), targets)
                 found = [
@@ -216,28 +197,6 @@ class _Run:
         return tuple(
             tuple(rule.of(maps) for rule, maps in zip(rules, teacher(images).maps, strict=True))
             for teacher, rules in zip(self.teachers, self.standards, strict=True)
-        )
-
-    def _images(self, indices: Tensor) -> Tensor:
-        """Images of sides that every power-of-two stride in play divides."""
-        images = self.pool.images[indices].to(self.device).float().div(255)
-        return pad_to(images, self.stride).contiguous(memory_format=torch.channels_last)
-
-    def _measuring(self) -> list[Tensor]:
-        order = torch.arange(0, len(self.fit), max(1, len(self.fit) // MEASURED))[:MEASURED]
-        return [self._images(self.fit[each]) for each in order.split(BATCH)]
-
-    def _calibrating(self) -> list[Tensor]:
-        order = torch.arange(0, len(self.fit), max(1, len(self.fit) // MEASURED))[:MEASURED]
-        return [self.fit[each] for each in order.split(self.schooling.batch) if len(each) > 1]
-
-    def _refuse_infinite(self, loss: float, norm: float, batch: Tensor) -> None:
-        if math.isfinite(loss) and math.isfinite(norm):
-            return
-        names = [self.pool.names[index] for index in batch.tolist()]
-        raise UnplateauError(
-            f"The loss of distillation must stay finite; it was not at step {self.progress.step + 1}, on "
-            f"{', '.join(names)}. Look for broken images among these, or take another student."
         )
 
 

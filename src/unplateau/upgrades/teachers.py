@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unplateau.errors import PieceError, UnplateauError
+from unplateau.extractors.bounded import rung
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.extractors.fused import PRETRAINED, is_fused
 from unplateau.model import SegmentationModel, pad_to
@@ -93,11 +94,12 @@ def open_teacher(said: str | Path) -> Teacher:
             f"What a fusion mixes is learnt together with f, and {name!r} has learnt nothing yet. Train it with that "
             "`extractor` and name the model's folder, or name its parts as teachers."
         )
-    extractor = build_extractor(name.removeprefix(PRETRAINED), pretrained=name.startswith(PRETRAINED))
+    extractor = build_extractor(name)
     if not extractor.pretrained:
+        published = "" if rung(name) else f"'{PRETRAINED}{name}', "
         raise PieceError(
             f"A teacher must bring weights; {name!r} names a network with random ones. Give a file of weights, "
-            f"'{PRETRAINED}{name}', or the folder of a trained model."
+            f"{published}or the folder of a trained model."
         )
     return Teacher(name, extractor, extractor.gives, None)
 

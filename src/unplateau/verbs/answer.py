@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from unplateau.data.folder import list_images
+from unplateau.data.grid import SMALLEST
 from unplateau.data.sources import open_data
 from unplateau.errors import UnplateauError
 from unplateau.files import writable_folder
 from unplateau.training.calibrate import calibrate_model, load_ternary
 from unplateau.training.predict import predict_images
 from unplateau.training.saved import load_model
+from unplateau.training.scale import kept_white
 from unplateau.training.tiling import Inference
 from unplateau.types import Sample
 
@@ -84,9 +86,15 @@ def predict(
     """
     if tile < 0:
         raise UnplateauError(f"`tile` must be at least 0; got {tile}. Give pixels, or 0 for the whole image.")
+    if 0 < tile < SMALLEST:
+        raise UnplateauError(
+            f"`tile` must be at least {SMALLEST} pixels a side, or 0 for the whole image; got {tile}. Give more, best "
+            "as many as a training image has."
+        )
     saved = load_model(Path(model))
     found = list_images(Path(images))
     decision = load_ternary(Path(model)) if ternary else None
     inference = Inference(tile=(tile, tile) if tile else None, flips=MIRRORED if flips else ())
     asked = inference if tile or flips else None
-    return list(predict_images(saved, found, writable_folder(Path(out)), decision, asked))
+    white = kept_white(Path(model))
+    return list(predict_images(saved, found, writable_folder(Path(out)), decision, asked, white))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unplateau.data.checks import FEWEST
 from unplateau.data.grid import SMALLEST
-from unplateau.errors import UnplateauError
+from unplateau.errors import Doubt, UnplateauError
 from unplateau.training.recipe import Recipe
 from unplateau.training.recipes import read_recipe, recipe_name
+from unplateau.types import Pictures
 
 LOWEST = {
     "size": SMALLEST,
@@ -67,6 +69,21 @@ def refuse_shares(given: Mapping[str, float | None], pieces: Mapping[str, str | 
             raise UnplateauError(
                 f"`predictions` are diagnosed without training; {name!r} was given too. Leave one of the two out."
             )
+
+
+def refuse_alone(given: Mapping[str, object]) -> None:
+    """Refuse what tells of saved answers where none were given: it would change nothing."""
+    for name, value in given.items():
+        if value is not None:
+            step = "ask `curve` of the log" if name == "log" else "leave it out"
+            raise UnplateauError(f"`{name}` goes with `predictions`, and none were given. Give them, or {step}.")
+
+
+def doubted(pictures: Pictures) -> Pictures:
+    """The same, once it was said what is odd about them: where no report is written nothing else says it."""
+    for sentence in pictures.warnings:
+        warnings.warn(sentence, Doubt, stacklevel=3)
+    return pictures
 
 
 def silent(_done: int, _total: int, _name: str) -> None:

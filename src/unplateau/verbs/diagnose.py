@@ -17,7 +17,7 @@ from unplateau.diagnosis.diagnose import RECIPE, Order, measure_all, train_all, 
 from unplateau.diagnosis.document import document
 from unplateau.diagnosis.examples import draw_worst
 from unplateau.diagnosis.predictions import Saved, answers_given
-from unplateau.errors import UnplateauError
+from unplateau.errors import PieceError
 from unplateau.experiments.given import load_given
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import writable_folder, write_json
@@ -27,10 +27,13 @@ from unplateau.reports import write_report
 from unplateau.training.logs import read_epochs
 from unplateau.training.train import LOG, save_log
 from unplateau.types import Sample
-from unplateau.verbs.arguments import LOWEST, refuse_numbers, refuse_shares, silent
+from unplateau.verbs.arguments import LOWEST, refuse_alone, refuse_numbers, refuse_shares, silent
 
 SIZE = 112
 """Long side in pixels of the grid that a diagnosis trains on, where none is asked for."""
+
+THRESHOLD = 0.5
+"""At which saved answers are decided, where no other is said."""
 
 DIAGNOSIS, REPORT, CACHE = "diagnosis.json", "report.html", "fits"
 
@@ -52,7 +55,7 @@ def diagnose(
     colours: Mapping[tuple[int, int, int], int] | None = None,
     told: Told | None = None,
     predictions: str | Path | None = None,
-    threshold: float = 0.5,
+    threshold: float = THRESHOLD,
     reported: float | None = None,
     log: str | Path | None = None,
 ) -> dict[str, Any]:
@@ -91,15 +94,17 @@ def diagnose(
     start = time.perf_counter()
     # A single step has a single evaluation, which has no course to look at.
     refuse_numbers({"size": size, "steps": steps, "folds": folds, "limit": limit, "seed": seed}, LOWEST | {"steps": 2})
-    if log is not None and predictions is None:
-        raise UnplateauError(
-            "`log` goes with `predictions`, and none were given. Give them, or ask `curve` of the log."
-        )
-    if predictions is not None:
+    said = {"log": log, "reported": reported, "threshold": None if threshold == THRESHOLD else threshold}
+    if predictions is None:
+        refuse_alone(said)
+    else:
         refuse_shares({"threshold": threshold, "reported": reported}, {"extractor": extractor, "model": model})
     build_extractor(baseline)
-    if extractor:
-        build_extractor(extractor, pretrained=True)
+    if extractor and not build_extractor(extractor, pretrained=True).pretrained:
+        raise PieceError(
+            f"`extractor` must bring weights, which are measured frozen; {str(extractor)!r} names a network with "
+            "random ones. Name a file of weights, or leave it out."
+        )
     given = load_given(Path(model)) if model else None
     folder = writable_folder(Path(out))
     source = open_data(data, colours=colours)
@@ -107,8 +112,8 @@ def diagnose(
     order = Order(candidate, replace(RECIPE, steps=steps), seed, folder / CACHE, told or silent, thorough)
     if predictions is not None:
         epochs = read_epochs(Path(log)).epochs if log else ()
-        said = Saved(Path(predictions), threshold, math.nan if reported is None else reported, epochs)
-        run, faults = answers_given(source, said, positive=positive, size=size, limit=limit, seed=seed)
+        saved = Saved(Path(predictions), threshold, math.nan if reported is None else reported, epochs)
+        run, faults = answers_given(source, saved, positive=positive, size=size, limit=limit, seed=seed)
     elif given is None:
         pictures = read_pictures(source, positive=positive, size=size or SIZE, limit=limit, seed=seed)
         run, faults = train_all(source, pictures, order, baseline=baseline, folds=folds)

@@ -12,7 +12,7 @@ from unplateau.data.unlabelled import read_unlabelled
 from unplateau.errors import DataError, UnplateauError
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain, writable_folder
-from unplateau.pretraining.loop import EXTRACTOR, Schooling
+from unplateau.pretraining.course import EXTRACTOR, Schooling
 from unplateau.progress import Told
 from unplateau.reports import load_diagnosis
 from unplateau.upgrades.distil import distil_extractor, kept_lesson, rate_of

@@ -99,7 +99,13 @@ def _weights(name: str, card: Card) -> str:
 def _local(folder: Path, *, measure: bool, size: int) -> list[dict[str, Any]]:
     if not folder.is_dir():
         raise DataError(f"`folder` must be a folder with files of weights; there is none at {str(folder)!r}. Name one.")
-    return [row for path in sorted(folder.iterdir()) if (row := _found(path, measure=measure, size=size))]
+    rows = [row for path in sorted(folder.iterdir()) if (row := _found(path, measure=measure, size=size))]
+    if not rows:
+        raise DataError(
+            f"`folder` must hold files that end in {', '.join(SUFFIXES)}, or folders of language-aligned models; "
+            f"{str(folder)!r} holds neither. Name another."
+        )
+    return rows
 
 
 def _found(path: Path, *, measure: bool, size: int) -> dict[str, Any] | None:

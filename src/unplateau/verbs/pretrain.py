@@ -8,7 +8,8 @@ from typing import Any
 from unplateau.data.unlabelled import read_unlabelled
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain, writable_folder
-from unplateau.pretraining.loop import EXTRACTOR, Schooling, kept_of, pretrain_extractor
+from unplateau.pretraining.course import EXTRACTOR, Schooling
+from unplateau.pretraining.loop import kept_of, pretrain_extractor
 from unplateau.pretraining.methods import RATES, refuse_unknown_method
 from unplateau.progress import Told
 from unplateau.verbs.arguments import refuse_numbers, silent

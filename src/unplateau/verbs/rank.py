@@ -36,7 +36,7 @@ from unplateau.upgrades.demand import (
 from unplateau.upgrades.demand import trivial_counts as counts_of_colour
 from unplateau.upgrades.eyechart import beside_colour, cost
 from unplateau.upgrades.probe import Truth, probe
-from unplateau.verbs.arguments import refuse_numbers, silent
+from unplateau.verbs.arguments import doubted, refuse_numbers, silent
 from unplateau.verbs.diagnose import DIAGNOSIS
 from unplateau.verbs.eyechart import FEATURES, Named, charted, named_extractors, supply_of
 
@@ -95,7 +95,9 @@ def rank(
     saved = None if diagnosis is None else _diagnosed(Path(diagnosis))
     named = named_extractors(extractors, seed)
     folder, own_seed = writable_folder(Path(out)), seed if saved is None else int(saved.seed)
-    pictures = _pictures(data, saved, positive=positive, size=size, limit=limit, seed=own_seed, colours=colours)
+    pictures = doubted(
+        _pictures(data, saved, positive=positive, size=size, limit=limit, seed=own_seed, colours=colours)
+    )
     start = time.perf_counter()
     supplies = supplies_of(named, Path(charts), size=chart_size, seed=seed, told=told or silent)
     # A diagnosis has said what is demanded.

@@ -18,9 +18,10 @@ from unplateau.progress import Told
 from unplateau.reports import write_comparison
 from unplateau.training.halving import suited
 from unplateau.training.recipe import Recipe
+from unplateau.training.scale import keep_white
 from unplateau.training.train import build_pieces, train_model
 from unplateau.types import Sample
-from unplateau.verbs.arguments import RecipeSaid, named_recipes, ordered, refuse_numbers, silent
+from unplateau.verbs.arguments import RecipeSaid, doubted, named_recipes, ordered, refuse_numbers, silent
 
 COMPARISON, TABLE, CACHE = "compare.json", "compare.md", "fits"
 
@@ -91,8 +92,8 @@ def train(
     named = first_decoder(task) if decoder is None else decoder
     build_pieces(str(extractor), named, 1, frozen=frozen, seed=seed, kind=task)
     folder = writable_folder(Path(out))
-    pictures = read_task(data, task, positive=positive, size=size, seed=seed, colours=colours)
-    return train_model(
+    pictures = doubted(read_task(data, task, positive=positive, size=size, seed=seed, colours=colours))
+    facts = train_model(
         pictures,
         extractor=str(extractor),
         decoder=named,
@@ -104,6 +105,8 @@ def train(
         devices=devices,
         progress=progress,
     )
+    keep_white(folder, pictures.white)
+    return facts
 
 
 def compare(
@@ -149,7 +152,8 @@ def compare(
     named_recipes(recipes, Recipe(steps=steps))
     build_pieces(str(extractor), decoder, 1, frozen=frozen, seed=seed)
     folder = writable_folder(Path(out))
-    pictures = read_pictures(open_data(data, colours=colours), positive=positive, size=size, limit=limit, seed=seed)
+    source = open_data(data, colours=colours)
+    pictures = doubted(read_pictures(source, positive=positive, size=size, limit=limit, seed=seed))
     read = named_recipes(recipes, replace(suited(pictures), steps=steps))
     contest = Contest(read, str(extractor), decoder, frozen, seeds, folds, seed)
     comparison = run_contest(contest, pictures, folder / CACHE, told or silent)
