@@ -16,6 +16,9 @@ from made_run import made_run
 from unplateau.checks.contours import ContoursCheck, straightened
 from unplateau.data import open_data, read_pictures
 from unplateau.diagnosis.faults import Fault, _each_once, _wandering, _whole, concluded
+from unplateau.experiments.plan import CONTEXT, mapped
+from unplateau.measures.scoring import score_images
+from unplateau.measures.thresholds import BINS
 from unplateau.measures.wandering import fit, put_back, stretches
 from unplateau.scenes import scenes
 from unplateau.types import IGNORE, Interval, Sample, Verdict
@@ -122,19 +125,43 @@ def test_straightened_masks_are_of_the_same_grid_and_classes():
     assert not (mended.masks == pictures.masks).all()
 
 
-def told_to_wander(samples):
-    """What follows from the check on samples, as a fault."""
+def told_to_wander(samples, answers):
+    """What follows from the check on samples whose model answers so, as a fault."""
     source = open_data(samples)
     pictures = read_pictures(source, positive=[1], size=96, seed=0)
-    run = replace(made_run(groups=len(pictures)), source=source, pictures=pictures)
+    made = made_run(groups=len(pictures) // 3)
+    soft = np.stack([gaussian_filter((mask == 1).astype(np.float32), 2) for mask in answers])[:, None]
+    maps = (soft * BINS).clip(0, BINS - 1).astype(np.uint8)
+    fits = [
+        replace(fitted, maps=maps[list(mapped(made.folds, number, len(pictures)))], fixed=0.5)
+        for number, fitted in enumerate(made.outcomes[CONTEXT])
+    ]
+    true = [pictures.masks[list(fold.report)].numpy() for fold in made.folds]
+    scored = [
+        replace(each, report=score_images((each.maps[: len(masks)] + 0.5) / BINS, masks))
+        for each, masks in zip(fits, true, strict=True)
+    ]
+    run = replace(made, source=source, pictures=pictures, outcomes={**made.outcomes, CONTEXT: tuple(scored)})
     return concluded(run, ContoursCheck(), ContoursCheck().measure(run), _wandering)[1]
 
 
+def true_masks(kind):
+    return [each.mask for each in healthy(kind)]
+
+
 def test_wandering_contours_are_a_fault_whose_remedy_is_to_label_again():
-    fault = told_to_wander(wandering(healthy("geometry"), 3.5))
+    fault = told_to_wander(wandering(healthy("geometry"), 3.5), true_masks("geometry"))
     assert (fault.remedy, fault.trained, fault.resumes) == ("relabel", True, True)
     assert 0.05 < fault.share < 0.9
-    assert told_to_wander(list(healthy("geometry"))) is None
+
+
+def test_contours_that_the_answers_follow_wherever_they_wander_are_no_fault():
+    samples = wandering(healthy("geometry"), 3.5)
+    assert told_to_wander(samples, [each.mask for each in samples]) is None
+
+
+def test_contours_in_place_are_no_fault():
+    assert told_to_wander(list(healthy("geometry")), true_masks("geometry")) is None
 
 
 def test_the_whole_gain_lies_between_what_a_share_of_the_repair_adds_and_in_proportion():

@@ -78,16 +78,7 @@ class ContoursCheck(AbstractCheck[ContoursMeasured]):
 
     def measure(self, run: Run) -> ContoursMeasured:
         """The gain with its interval over groups."""
-        rows = spread(tuple(range(len(run.pictures))), IMAGES)
-        pictures = _fine(run.source, run.pictures, rows)
-        found = [stretches(image, mask, REACH) for image, mask in _pairs(pictures)]
-        told = [row for row, each in enumerate(found) if len(each)]
-        if not told:
-            return ContoursMeasured(Interval(np.nan, np.nan, np.nan), np.nan, 0, 0)
-        common = _common([found[row] for row in told])
-        fits = [fit(found[row], common) for row in told]
-        weights = resampled([pictures.groups[row] for row in told], np.random.default_rng(run.seed), RESAMPLES)
-        return _measured(fits, weights, max(pictures.native) / max(pictures.size))
+        return measure_contours(run.source, run.pictures, run.seed)
 
     def judge(self, measured: ContoursMeasured) -> Finding:
         """Concern when the gain surely exceeds that of contours in place, sound when that is ruled out."""
@@ -107,6 +98,19 @@ class ContoursCheck(AbstractCheck[ContoursMeasured]):
             f"Whether contours wander cannot be told: stretches of them {moved}, which edges beside them may explain."
         )
         return Finding("contours", Verdict.UNDETERMINED, claim, None, numbers)
+
+
+def measure_contours(source: AbstractSource, pictures: Pictures, seed: int) -> ContoursMeasured:
+    """The gain with its interval over groups, of at most `IMAGES` of the pictures."""
+    fine = _fine(source, pictures, spread(tuple(range(len(pictures))), IMAGES))
+    found = [stretches(image, mask, REACH) for image, mask in _pairs(fine)]
+    told = [row for row, each in enumerate(found) if len(each)]
+    if not told:
+        return ContoursMeasured(Interval(np.nan, np.nan, np.nan), np.nan, 0, 0)
+    common = _common([found[row] for row in told])
+    fits = [fit(found[row], common) for row in told]
+    weights = resampled([fine.groups[row] for row in told], np.random.default_rng(seed), RESAMPLES)
+    return _measured(fits, weights, max(fine.native) / max(fine.size))
 
 
 def share_straightened(source: AbstractSource, pictures: Pictures, measured: ContoursMeasured, seed: int) -> float:
