@@ -458,9 +458,8 @@ def test_of_a_candidate_of_which_nothing_is_said_both_ways_are_tried_once_a_fold
 
 def test_a_way_that_nobody_named_is_left_out_where_the_decoder_cannot_read_it():
     """Patches of 14 pixels are no power of two; a fusion moves them to one."""
-    patches = "timm/vit_small_patch14_dinov2:0"
-    assert not fits_together(Pieces(patches, "unet"))
-    assert fits_together(Pieces(f"fused(reach-5 + {patches})", "unet"))
+    assert not fits_together(Pieces("timm/vit_small_patch14_dinov2:0", "unet"))
+    assert fits_together(Pieces("fused(reach-5 + reach-9)", "unet"))
 
 
 def test_what_was_advised_against_is_trained_when_forced(folder, saying, tmp_path):
