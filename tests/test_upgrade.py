@@ -453,7 +453,7 @@ def test_of_a_candidate_of_which_nothing_is_said_both_ways_are_tried_once_a_fold
     assert told[-1] == (10, 10)
     assert [done for done, _ in told] == sorted({done for done, _ in told})
     assert content["models"][1]["extractor"] in (str(weights), dear["pieces"]["extractor"])
-    assert "Of 2 ways to build it the images that choose took" in content["conclusion"]
+    assert "Of two ways to use the candidate the images that choose took" in content["conclusion"]
 
 
 def test_a_way_that_nobody_named_is_left_out_where_the_decoder_cannot_read_it():

@@ -212,13 +212,15 @@ def _of_ways(ways: Sequence[Way]) -> str:
     each = ", ".join(f"{_named(way.pieces)} {way.inner:.3f} ({way.seconds:.0f} s a training)" for way in ways)
     spare = sum(way.seconds * (folds - len(way.folds)) for way in ways)
     return (
-        f"Of {len(ways)} ways to build it the images that choose took {_named(first.pieces)}{where}. On them: {each}; "
-        f"what is dearer to use is taken only where it is surely better. Trying what was not taken cost {spare:.0f} s."
+        f"Of two ways to use the candidate the images that choose took {_named(first.pieces)}{where}. IoU on them: "
+        f"{each}; the fusion, dearer to use, is taken only where it is surely better. Trying what was not taken cost "
+        f"{spare:.0f} s."
     )
 
 
 def _named(pieces: Pieces) -> str:
-    return repr(pieces.extractor) if is_fused(pieces.extractor) else f"{pieces.extractor!r} in the baseline's place"
+    """A way to use the candidate, which is "it"."""
+    return "its fusion with the baseline's extractor" if is_fused(pieces.extractor) else "it, in the baseline's place"
 
 
 def _of_prediction(foretold: Foretold, achieved: Interval) -> str:
