@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.upgrades_foretold import ATTEMPTS, read_row
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -317,6 +318,7 @@ PREDICTED = Interval(0.10, 0.06, 0.14)
         (Interval(0.02, -0.01, 0.05), UNTOLD, False, r"fell short of the prediction, [^(]*: seeing the whole"),
         (Interval(0.05, 0.01, 0.09), BETTER, False, r"fell short .*the two intervals meet"),
         (Interval(-0.05, -0.08, -0.02), WORSE, False, "costs the baseline.*fell short"),
+        (Interval(0.08, np.nan, np.nan), UNTOLD, True, r"\+0.080 IoU on the one group that reports.*holds that"),
     ],
 )
 def test_the_conclusion_holds_the_gain_against_the_prediction(achieved, verdict, covered, says):
@@ -331,6 +333,14 @@ def test_an_upgrade_that_costs_says_to_keep_the_baseline_whatever_was_predicted(
     foretold = Foretold("richer-pretraining", predicted, "a.pth", listed=True)
     said = upgrade_conclusion(foretold, Pieces("fused(unet + a.pth)", "linear"), Interval(-0.05, -0.08, -0.02), WORSE)
     assert re.search(r"costs the baseline.*Keep the baseline: what the candidate adds .* it alone\.$", said)
+
+
+def test_the_benchmark_reads_a_gain_that_has_no_interval():
+    """Of a single group that reports; what cannot be told is null in JSON."""
+    said = {"remedy": "more-context", "listed": True, "predicted": {"mean": 0.1, "low": 0.0, "high": 0.2}}
+    row = read_row(ATTEMPTS[0], {**said, "achieved": {"mean": 0.15, "low": None, "high": None}})
+    assert row.inside
+    assert "| +0.150 [+nan, +nan] | yes |" in str(row)
 
 
 def test_a_forced_upgrade_says_what_had_been_advised():

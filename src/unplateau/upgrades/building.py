@@ -191,7 +191,7 @@ def upgrade_conclusion(
         {
             BETTER: f"The upgrade adds {achieved:+.3f} IoU to the baseline.",
             WORSE: f"The upgrade costs the baseline {achieved:+.3f} IoU.",
-        }.get(verdict, f"No gain of the upgrade can be told: {achieved:+.3f} IoU.")
+        }.get(verdict, f"No gain of the upgrade can be told: {_as_known(achieved)}.")
     ]
     said.append(_of_prediction(foretold, achieved))
     if verdict == WORSE and FALLS_SHORT[foretold.remedy] not in said[-1]:
@@ -203,6 +203,13 @@ def upgrade_conclusion(
     if foretold.gain and foretold.remedy == RICHER and foretold.candidate not in pieces.extractor:
         said.append(f"The prediction was made for another candidate, {foretold.candidate!r}.")
     return " ".join([*said, _of_ways(ways)] if ways else said)
+
+
+def _as_known(achieved: Interval) -> str:
+    """The gain with its interval, or without where a single group reports, which has none."""
+    if math.isfinite(achieved.low):
+        return f"{achieved:+.3f} IoU"
+    return f"{achieved.mean:+.3f} IoU on the one group that reports, which leaves no interval"
 
 
 def _of_ways(ways: Sequence[Way]) -> str:
