@@ -2,9 +2,10 @@
 
     python -m benchmarks.upgrade ../shared/data ../shared/weights/squeezenet1_1_imagenet_features.safetensors
 
-The baseline is a network that pretrained on the set's own images (`--pretrain 0`: from scratch); the upgrade the same
-network fused with the checkpoint, or with `--alone` the checkpoint in its place, which stays frozen unless "trainable:"
-stands before it; both under the same decoder and by the recipe of a diagnosis.
+The baseline is a network that pretrained on the set's own images (`--pretrain 0`: from scratch); the upgrade is what
+`upgrade` builds, the checkpoint trained in its place or the same network fused with it, as the inner images say. With
+`--alone` the checkpoint is in its place, and stays frozen unless "trainable:" stands before it. Both have the same
+decoder and the recipe of a diagnosis.
 People and cars are to gain, fire is forced against advice and is to gain nothing. With `--predict` each set is
 diagnosed first, with the checkpoint as the candidate, and the predicted gain stands beside the achieved one. Prints a
 Markdown table with 90 % intervals, paired. What an interrupted run finished is kept in `--out` and not trained again.
@@ -19,11 +20,12 @@ from pathlib import Path
 from unplateau import api
 from unplateau.data import open_data, read_pictures
 from unplateau.diagnosis.diagnose import RECIPE, fitting
-from unplateau.experiments.comparison import Contest, Entry, Pieces, run_contest
+from unplateau.experiments.comparison import Comparison, Contest, run_contest
 from unplateau.experiments.views import object_diameter
-from unplateau.extractors.fused import part_said
+from unplateau.experiments.ways import Pieces, prevailing
+from unplateau.extractors.fused import is_fused, part_said
 from unplateau.types import Interval
-from unplateau.upgrades.building import RICHER, built, covers
+from unplateau.upgrades.building import RICHER, covers, ways_to
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ class Case:
 CASES = (Case("human", 1, 0.07), Case("camvid", 8, 0.04), Case("fire_video", 1, None))
 
 
-def contested(case: Case, args: argparse.Namespace) -> tuple[Entry, Entry]:
+def contested(case: Case, args: argparse.Namespace) -> Comparison:
     """Both models of one set, trained and compared."""
     pictures = read_pictures(
         open_data(args.data / case.name), positive=[case.positive], size=args.size, limit=args.limit, seed=args.seed
     )
     before = Pieces(schooled(case, args), args.decoder)
-    after = built(RICHER, before, str(args.weights), alone=args.alone)
+    after = ways_to(RICHER, before, str(args.weights), alone=args.alone)
     recipe = fitting(replace(RECIPE, steps=args.steps), object_diameter(pictures))
     contest = Contest(
         {"baseline": recipe, "upgrade": recipe},
@@ -60,8 +62,7 @@ def contested(case: Case, args: argparse.Namespace) -> tuple[Entry, Entry]:
         args.seed,
         {"upgrade": after},
     )
-    baseline, upgrade = run_contest(contest, pictures, args.out / case.name, lambda *_: None).entries
-    return baseline, upgrade
+    return run_contest(contest, pictures, args.out / case.name, lambda *_: None)
 
 
 def schooled(case: Case, args: argparse.Namespace) -> str:
@@ -103,7 +104,8 @@ def predicted(case: Case, args: argparse.Namespace) -> Interval | None:
 def row(case: Case, args: argparse.Namespace) -> str:
     """One line of the table."""
     foretold = predicted(case, args) if args.predict else None
-    before, after = contested(case, args)
+    comparison = contested(case, args)
+    before, after = comparison.entries
     gain = after.gain or Interval(float("nan"), float("nan"), float("nan"))
     wanted = "nothing" if case.least is None else f"at least {case.least:+.2f}"
     held = {True: "yes", False: "NO", None: "-"}[covers(foretold, gain)]
@@ -118,14 +120,28 @@ def row(case: Case, args: argparse.Namespace) -> str:
         f"{foretold:+.3f}" if foretold else "-",
         held,
         f"{before.seconds:.0f} / {after.seconds:.0f}",
+        way_said(comparison),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def way_said(comparison: Comparison) -> str:
+    """Which way the inner images took, in how many folds, and the IoU of each way on them."""
+    if not (ways := comparison.ways.get("upgrade", ())):
+        return "-"
+    first, folds = prevailing(ways), sum(len(way.folds) for way in ways)
+    inner = ", ".join(f"{_kind(way.pieces)} {way.inner:.3f} in {way.seconds:.0f} s" for way in ways)
+    return f"{_kind(first.pieces)} in {len(first.folds)} of {folds} folds; inner {inner}"
+
+
+def _kind(pieces: Pieces) -> str:
+    return "fused" if is_fused(pieces.extractor) else "in its place"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="the folder that holds the sets")
-    parser.add_argument("weights", type=Path, help="the checkpoint to fuse with; 'trainable:FILE' to train it")
+    parser.add_argument("weights", type=Path, help="the checkpoint; 'frozen:FILE' or 'trainable:FILE' to fuse it so")
     parser.add_argument("--alone", action="store_true", help="it takes the place of the baseline instead")
     parser.add_argument("--sets", nargs="+", default=[case.name for case in CASES])
     parser.add_argument("--baseline", default="unet")
@@ -140,8 +156,8 @@ def main() -> None:
     parser.add_argument("--predict", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark-upgrade"))
     args = parser.parse_args()
-    print("| set | baseline | upgrade | gain | verdict | wanted | met | predicted | held | s each |")
-    print(f"|{'---|' * 10}")
+    print("| set | baseline | upgrade | gain | verdict | wanted | met | predicted | held | s each | way |")
+    print(f"|{'---|' * 11}")
     for case in CASES:
         if case.name in args.sets:
             print(row(case, args), flush=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -146,9 +147,14 @@ def read_row(attempt: Attempt, content: dict[str, Any]) -> Row:
         attempt.extractor,
         content["remedy"],
         bool(content["listed"]),
-        Interval(**said) if said else None,
-        Interval(**content["achieved"]),
+        _interval(said) if said else None,
+        _interval(content["achieved"]),
     )
+
+
+def _interval(said: dict[str, float | None]) -> Interval:
+    """An interval as it was saved: what a single group cannot tell is null there."""
+    return Interval(*(math.nan if each is None else each for each in (said["mean"], said["low"], said["high"])))
 
 
 def summary(rows: list[Row]) -> str:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from unplateau import api
 from unplateau.cli import main
 from unplateau.errors import DataError, PieceError, UnplateauError
-from unplateau.experiments.comparison import Pieces
+from unplateau.experiments.ways import Pieces
 from unplateau.extractors.cards import CARDS, IN_A_FOLDER, KINDS, OPEN_CLIP, TRANSFORMERS, Card
 from unplateau.extractors.catalogue import EXTRACTORS, brings_weights, build_extractor, weight_files
 from unplateau.extractors.context import ContextExtractor

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.upgrades_foretold import ATTEMPTS, read_row
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -22,7 +23,8 @@ from unplateau.decoders.catalogue import DECODERS, build_decoder
 from unplateau.diagnosis import diagnose
 from unplateau.errors import PieceError, UnplateauError
 from unplateau.experiments import fits
-from unplateau.experiments.comparison import BETTER, UNTOLD, WORSE, Pieces
+from unplateau.experiments.comparison import BETTER, UNTOLD, WORSE
+from unplateau.experiments.ways import Pieces
 from unplateau.extractors.bounded import bounded
 from unplateau.extractors.catalogue import build_extractor, weight_files
 from unplateau.extractors.fused import CHANNELS, FusedExtractor, fused, fused_name, parts_said
@@ -31,7 +33,7 @@ from unplateau.model import SegmentationModel
 from unplateau.scenes import scenes, write_folder
 from unplateau.training.saved import load_model
 from unplateau.types import Interval
-from unplateau.upgrades.building import Foretold, built, covers, upgrade_conclusion
+from unplateau.upgrades.building import Foretold, built, covers, fits_together, upgrade_conclusion, ways_to
 
 # ---- several extractors as one -------------------------------------------------------------------------------
 
@@ -251,6 +253,27 @@ def test_a_candidate_that_is_said_to_be_trainable_is_trained():
     assert fused_with.extractor == "fused(reach-9 + trainable:a.pth)"
 
 
+@pytest.mark.parametrize("said", ["a.pth", "pretrained:resnet18"])
+def test_a_candidate_of_which_nothing_is_said_may_be_trained_in_the_baselines_place_or_fused(said):
+    cheap, dear = ways_to("richer-pretraining", LOCAL, said, alone=False)
+    assert cheap == Pieces(said.rpartition(":")[2], "linear", frozen=False, pretrained=True)
+    assert dear == built("richer-pretraining", LOCAL, said, alone=False)
+
+
+@pytest.mark.parametrize(
+    ("remedy", "baseline", "candidate", "alone"),
+    [
+        ("richer-pretraining", LOCAL, "frozen:a.pth", False),
+        ("richer-pretraining", LOCAL, "trainable:a.pth", False),
+        ("richer-pretraining", LOCAL, "a.pth", True),
+        ("more-context", LOCAL, "a.pth", False),
+        ("richer-pretraining", Pieces("a.pth", "linear"), "a.pth", False),  # it is the baseline
+    ],
+)
+def test_what_was_said_is_the_only_way(remedy, baseline, candidate, alone):
+    assert ways_to(remedy, baseline, candidate, alone=alone) == (built(remedy, baseline, candidate, alone=alone),)
+
+
 @pytest.mark.parametrize(
     ("baseline", "part"),
     [
@@ -295,6 +318,7 @@ PREDICTED = Interval(0.10, 0.06, 0.14)
         (Interval(0.02, -0.01, 0.05), UNTOLD, False, r"fell short of the prediction, [^(]*: seeing the whole"),
         (Interval(0.05, 0.01, 0.09), BETTER, False, r"fell short .*the two intervals meet"),
         (Interval(-0.05, -0.08, -0.02), WORSE, False, "costs the baseline.*fell short"),
+        (Interval(0.08, np.nan, np.nan), UNTOLD, True, r"\+0.080 IoU on the one group that reports.*holds that"),
     ],
 )
 def test_the_conclusion_holds_the_gain_against_the_prediction(achieved, verdict, covered, says):
@@ -309,6 +333,14 @@ def test_an_upgrade_that_costs_says_to_keep_the_baseline_whatever_was_predicted(
     foretold = Foretold("richer-pretraining", predicted, "a.pth", listed=True)
     said = upgrade_conclusion(foretold, Pieces("fused(unet + a.pth)", "linear"), Interval(-0.05, -0.08, -0.02), WORSE)
     assert re.search(r"costs the baseline.*Keep the baseline: what the candidate adds .* it alone\.$", said)
+
+
+def test_the_benchmark_reads_a_gain_that_has_no_interval():
+    """Of a single group that reports; what cannot be told is null in JSON."""
+    said = {"remedy": "more-context", "listed": True, "predicted": {"mean": 0.1, "low": 0.0, "high": 0.2}}
+    row = read_row(ATTEMPTS[0], {**said, "achieved": {"mean": 0.15, "low": None, "high": None}})
+    assert row.inside
+    assert "| +0.150 [+nan, +nan] | yes |" in str(row)
 
 
 def test_a_forced_upgrade_says_what_had_been_advised():
@@ -405,11 +437,39 @@ def test_an_upgrade_is_not_computed_again_and_is_the_same(folder, saying, tmp_pa
 
 def test_a_candidate_is_fused_with_the_baseline_or_stands_alone(folder, saying, weights, tmp_path):
     said = saying("richer-pretraining")
-    both = api.upgrade(folder, diagnosis=said, extractor=weights, out=tmp_path / "a")
+    both = api.upgrade(folder, diagnosis=said, extractor=f"frozen:{weights}", out=tmp_path / "a")
     alone = api.upgrade(folder, diagnosis=said, extractor=weights, alone=True, out=tmp_path / "b")
-    assert both["models"][1]["extractor"] == f"fused(reach-9 + {weights})"
+    assert both["models"][1]["extractor"] == f"fused(reach-9 + frozen:{weights})"
+    assert both["ways"] == alone["ways"] == []
     assert (alone["models"][1]["extractor"], alone["models"][1]["frozen"]) == (str(weights), True)
     assert both["models"][0]["trainings"] == alone["models"][0]["trainings"]
+
+
+def test_of_a_candidate_of_which_nothing_is_said_both_ways_are_tried_once_a_fold(folder, saying, weights, tmp_path):
+    told: list[tuple[int, int]] = []
+    content = api.upgrade(
+        folder,
+        diagnosis=saying("richer-pretraining"),
+        extractor=weights,
+        seeds=2,
+        out=tmp_path / "a",
+        told=lambda done, total, _: told.append((done, total)),
+    )
+    cheap, dear = content["ways"]
+    assert cheap["pieces"] == {"extractor": str(weights), "decoder": "linear", "frozen": False, "pretrained": True}
+    assert dear["pieces"]["extractor"] == f"fused(reach-9 + {weights})"
+    assert sorted(cheap["folds"] + dear["folds"]) == [0, 1]
+    # Two folds by two seeds of the baseline and of what was taken, and once a fold what was not.
+    assert told[-1] == (10, 10)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert content["models"][1]["extractor"] in (str(weights), dear["pieces"]["extractor"])
+    assert "Of two ways to use the candidate the images that choose took" in content["conclusion"]
+
+
+def test_a_way_that_nobody_named_is_left_out_where_the_decoder_cannot_read_it():
+    """Patches of 14 pixels are no power of two; a fusion moves them to one."""
+    assert not fits_together(Pieces("timm/vit_small_patch14_dinov2:0", "unet"))
+    assert fits_together(Pieces("fused(reach-5 + reach-9)", "unet"))
 
 
 def test_what_was_advised_against_is_trained_when_forced(folder, saying, tmp_path):

@@ -17,7 +17,7 @@ def upgrade(
     diagnosis: Annotated[Path, typer.Option("--from", help="diagnosis.json, or the folder that holds it.")],
     remedy: Annotated[str | None, typer.Option(help="Which to build; the first of the diagnosis by default.")] = None,
     extractor: Annotated[
-        str, typer.Option(help="For richer-pretraining: a timm name or a file, 'trainable:FILE' to train it.")
+        str, typer.Option(help="For richer-pretraining: a timm name or a file; 'frozen:FILE' to fuse it frozen.")
     ] = "",
     alone: Annotated[bool, typer.Option(help="That extractor alone, not fused with the baseline's.")] = False,
     force: Annotated[bool, typer.Option(help="Train what the diagnosis advises against.")] = False,

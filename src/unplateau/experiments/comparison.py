@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from unplateau.data.splits import refuse_no_inner, split
 from unplateau.experiments.fits import Fit, Fitted, run_fits
 from unplateau.experiments.gains import SEED_SPREAD
 from unplateau.experiments.run import decided
+from unplateau.experiments.ways import Pieces, Way, taken, weighed
 from unplateau.measures.intervals import COVERAGE
 from unplateau.measures.paired import Difference, difference, group_draws, holm, level
 from unplateau.measures.thresholds import mean_iou
@@ -28,20 +30,11 @@ BETTER, WORSE, UNTOLD = "better", "worse", "cannot tell"
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """Which two pieces are trained; `pretrained` takes the published weights of an extractor that is a name."""
-
-    extractor: str
-    decoder: str
-    frozen: bool = False
-    pretrained: bool = False
-
-
-@dataclass(frozen=True)
 class Contest:
     """What is compared: recipes by name, the first of which the others are measured against, on which two pieces.
 
-    `others` are the pieces of those that have their own.
+    `others` are the pieces of those that have their own; of several ways, the cheapest to use first, each fold takes
+    one (`experiments.ways`).
     """
 
     recipes: Mapping[str, Recipe]
@@ -51,11 +44,15 @@ class Contest:
     seeds: int
     folds: int
     seed: int
-    others: Mapping[str, Pieces] = field(default_factory=dict)
+    others: Mapping[str, tuple[Pieces, ...]] = field(default_factory=dict)
 
-    def pieces(self, name: str) -> Pieces:
-        """The pieces that the recipe of that name trains."""
-        return self.others.get(name, Pieces(self.extractor, self.decoder, self.frozen))
+    def ways(self, name: str) -> tuple[Pieces, ...]:
+        """The pieces that the recipe of that name trains, or those of which it is to take some."""
+        return self.others.get(name, (Pieces(self.extractor, self.decoder, self.frozen),))
+
+    def open(self) -> dict[str, tuple[Pieces, ...]]:
+        """Those with several ways."""
+        return {name: self.ways(name) for name in self.recipes if len(self.ways(name)) > 1}
 
 
 @dataclass(frozen=True)
@@ -77,20 +74,25 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All entries, in the order they were given in, with the data they were measured on."""
+    """All entries, in the order they were given in, with the data they were measured on.
+
+    `ways` holds what was tried for those that could be built in several.
+    """
 
     entries: tuple[Entry, ...]
     folds: int
     seeds: int
     groups: int
     repeats: bool
+    ways: Mapping[str, tuple[Way, ...]] = field(default_factory=dict)
 
 
 def run_contest(contest: Contest, pictures: Pictures, cache: Path, told: Told) -> Comparison:
     """Train every recipe with every seed on every fold and compare them; what `cache` holds is not trained again.
 
     Trainings of different recipes with the same seed and fold begin with the same weights, and those of one batch size
-    see the same batches in the same order.
+    see the same batches in the same order. What has several ways is trained in each of them once a fold, by the first
+    seed; what the fold takes is then trained by the other seeds too, and reported.
 
     Raises:
         DataError: an image is missing to choose or to report on.
@@ -98,11 +100,17 @@ def run_contest(contest: Contest, pictures: Pictures, cache: Path, told: Told) -
     """
     folds = _different(split(pictures, folds=contest.folds, seed=contest.seed))
     refuse_no_inner(folds)
-    fits = [fit for name in contest.recipes for fit in _fits(contest, name, folds)]
-    fitted = run_fits(fits, {"image": pictures}, cache, told)
-    per = len(fits) // len(contest.recipes)
+    views, per = {"image": pictures}, contest.seeds * len(folds)
+    spare = len(folds) * sum(len(ways) - 1 for ways in contest.open().values())
+    total = spare + per * len(contest.recipes)
+    ways = _weighed(contest, pictures, folds, cache, lambda done, _, name: told(done, total, name))
+    fits = []
+    for name in contest.recipes:
+        pieces = taken(ways[name]) if name in ways else contest.ways(name) * len(folds)
+        fits += _fits(contest, name, folds, pieces, contest.seeds)
+    fitted = run_fits(fits, views, cache, lambda done, _, name: told(spare + done, total, name))
     by_name = {name: fitted[place * per : (place + 1) * per] for place, name in enumerate(contest.recipes)}
-    return _compared(contest, pictures, folds, by_name)
+    return replace(_compared(contest, pictures, folds, by_name), ways=ways)
 
 
 def _different(folds: tuple[Fold, ...]) -> tuple[Fold, ...]:
@@ -110,16 +118,34 @@ def _different(folds: tuple[Fold, ...]) -> tuple[Fold, ...]:
     return tuple(dict.fromkeys(folds))
 
 
-def _fits(contest: Contest, name: str, folds: tuple[Fold, ...]) -> list[Fit]:
-    """The trainings of a recipe, seed by seed."""
-    recipe, pieces = contest.recipes[name], contest.pieces(name)
+def _weighed(
+    contest: Contest, pictures: Pictures, folds: tuple[Fold, ...], cache: Path, told: Told
+) -> dict[str, tuple[Way, ...]]:
+    """Which way each fold takes of what has several."""
+    ways = contest.open()
+    fits = [
+        fit
+        for name, several in ways.items()
+        for pieces in several
+        for fit in _fits(contest, name, folds, (pieces,) * len(folds), 1)
+    ]
+    fitted = iter(run_fits(fits, {"image": pictures}, cache, told))
+    return {
+        name: weighed(several, [list(islice(fitted, len(folds))) for _ in several], folds, pictures.groups)
+        for name, several in ways.items()
+    }
+
+
+def _fits(contest: Contest, name: str, folds: tuple[Fold, ...], pieces: tuple[Pieces, ...], seeds: int) -> list[Fit]:
+    """The trainings of a recipe, seed by seed, each fold with its own pieces."""
+    recipe = contest.recipes[name]
     return [
         Fit(
             name=_file_name(name),
-            extractor=pieces.extractor,
-            decoder=pieces.decoder,
-            frozen=pieces.frozen,
-            pretrained=pieces.pretrained,
+            extractor=own.extractor,
+            decoder=own.decoder,
+            frozen=own.frozen,
+            pretrained=own.pretrained,
             view="image",
             fold=number,
             parts=fold,
@@ -127,8 +153,8 @@ def _fits(contest: Contest, name: str, folds: tuple[Fold, ...]) -> list[Fit]:
             seed=contest.seed * 1000 + repeat * len(folds) + number,
             cost=recipe.batches * recipe.batch,
         )
-        for repeat in range(contest.seeds)
-        for number, fold in enumerate(folds)
+        for repeat in range(seeds)
+        for number, (fold, own) in enumerate(zip(folds, pieces, strict=True))
     ]
 
 

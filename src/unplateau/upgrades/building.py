@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from unplateau.errors import UnplateauError, nearest
-from unplateau.experiments.comparison import BETTER, UNTOLD, WORSE, Comparison, Contest, Pieces, data_facts, method
+from unplateau.decoders.catalogue import build_decoder
+from unplateau.errors import PieceError, UnplateauError, nearest
+from unplateau.experiments.comparison import BETTER, UNTOLD, WORSE, Comparison, Contest, data_facts, method
 from unplateau.experiments.trials import larger, stronger
-from unplateau.extractors.catalogue import brings_weights
+from unplateau.experiments.ways import Pieces, Way, prevailing
+from unplateau.extractors.catalogue import brings_weights, build_extractor
 from unplateau.extractors.context import context_name
 from unplateau.extractors.fused import FROZEN, PRETRAINED, TRAINABLE, fused_name, is_fused, part_said
 from unplateau.types import Interval, Pictures
@@ -70,6 +73,21 @@ def built(remedy: str, baseline: Pieces, candidate: str | None, *, alone: bool) 
     return _changed(baseline, size, baseline.decoder)
 
 
+def ways_to(remedy: str, baseline: Pieces, candidate: str | None, *, alone: bool) -> tuple[Pieces, ...]:
+    """The ways to build `remedy`, the cheapest to use first: more than one only for a candidate of which nothing is
+    said. It is trained in the baseline's place, or fused as `built` does; the fusion runs it too, and the baseline's.
+
+    Raises:
+        UnplateauError: as `built`.
+    """
+    made = built(remedy, baseline, candidate, alone=alone)
+    if remedy != RICHER or alone or not candidate or part_said(candidate).frozen is not None:
+        return (made,)
+    instead = built(remedy, baseline, f"{TRAINABLE}{candidate}", alone=True)
+    same = brings_weights(baseline.extractor) and replace(instead, pretrained=False) == baseline
+    return (made,) if same else (instead, made)
+
+
 def refuse_remedy(remedy: str) -> None:
     """Refuse what is no remedy, and what is none of pieces, with what to do instead.
 
@@ -85,6 +103,24 @@ def refuse_remedy(remedy: str) -> None:
         f"An upgrade is another extractor or decoder, and {remedy!r} is neither: "
         f"{NOT_OF_PIECES.get(remedy, MEND)}, or name one of {', '.join(OF_PIECES)} as `remedy`."
     )
+
+
+def refuse_pieces(pieces: Pieces) -> None:
+    """Refuse pieces that do not fit together.
+
+    Raises:
+        PieceError: no such piece, or a decoder that cannot read this extractor.
+    """
+    build_decoder(pieces.decoder, build_extractor(pieces.extractor, pretrained=pieces.pretrained).gives, 1)
+
+
+def fits_together(pieces: Pieces) -> bool:
+    """Whether a way that nobody named can be tried: a decoder may not read the strides of the candidate alone."""
+    try:
+        refuse_pieces(pieces)
+    except PieceError:
+        return False
+    return True
 
 
 def _richer(baseline: Pieces, candidate: str | None, *, alone: bool) -> Pieces:
@@ -147,13 +183,15 @@ def covers(predicted: Interval | None, achieved: Interval) -> bool | None:
     return predicted.low <= achieved.mean <= predicted.high
 
 
-def upgrade_conclusion(foretold: Foretold, pieces: Pieces, achieved: Interval, verdict: str) -> str:
-    """What came of the upgrade, and of the prediction."""
+def upgrade_conclusion(
+    foretold: Foretold, pieces: Pieces, achieved: Interval, verdict: str, ways: Sequence[Way] = ()
+) -> str:
+    """What came of the upgrade, and of the prediction; of several `ways`, which was taken."""
     said = [
         {
             BETTER: f"The upgrade adds {achieved:+.3f} IoU to the baseline.",
             WORSE: f"The upgrade costs the baseline {achieved:+.3f} IoU.",
-        }.get(verdict, f"No gain of the upgrade can be told: {achieved:+.3f} IoU.")
+        }.get(verdict, f"No gain of the upgrade can be told: {_as_known(achieved)}.")
     ]
     said.append(_of_prediction(foretold, achieved))
     if verdict == WORSE and FALLS_SHORT[foretold.remedy] not in said[-1]:
@@ -164,7 +202,32 @@ def upgrade_conclusion(foretold: Foretold, pieces: Pieces, achieved: Interval, v
         )
     if foretold.gain and foretold.remedy == RICHER and foretold.candidate not in pieces.extractor:
         said.append(f"The prediction was made for another candidate, {foretold.candidate!r}.")
-    return " ".join(said)
+    return " ".join([*said, _of_ways(ways)] if ways else said)
+
+
+def _as_known(achieved: Interval) -> str:
+    """The gain with its interval, or without where a single group reports, which has none."""
+    if math.isfinite(achieved.low):
+        return f"{achieved:+.3f} IoU"
+    return f"{achieved.mean:+.3f} IoU on the one group that reports, which leaves no interval"
+
+
+def _of_ways(ways: Sequence[Way]) -> str:
+    """Which way was taken, what the images that choose said of each, and what asking them cost."""
+    first, folds = prevailing(ways), sum(len(way.folds) for way in ways)
+    where = "" if len(first.folds) == folds else f" in {len(first.folds)} of {folds} folds"
+    each = ", ".join(f"{_named(way.pieces)} {way.inner:.3f} ({way.seconds:.0f} s a training)" for way in ways)
+    spare = sum(way.seconds * (folds - len(way.folds)) for way in ways)
+    return (
+        f"Of two ways to use the candidate the images that choose took {_named(first.pieces)}{where}. IoU on them: "
+        f"{each}; the fusion, dearer to use, is taken only where it is surely better. Trying what was not taken cost "
+        f"{spare:.0f} s."
+    )
+
+
+def _named(pieces: Pieces) -> str:
+    """A way to use the candidate, which is "it"."""
+    return "its fusion with the baseline's extractor" if is_fused(pieces.extractor) else "it, in the baseline's place"
 
 
 def _of_prediction(foretold: Foretold, achieved: Interval) -> str:
@@ -185,7 +248,11 @@ def upgrade_document(
     """The content of `upgrade.json`."""
     before, after = comparison.entries
     achieved, verdict = after.gain or Interval(math.nan, math.nan, math.nan), after.verdict or UNTOLD
-    pieces = {each.name: contest.pieces(each.name) for each in comparison.entries}
+    ways = comparison.ways.get(after.name, ())
+    pieces = {
+        before.name: contest.ways(before.name)[0],
+        after.name: prevailing(ways).pieces if ways else contest.ways(after.name)[0],
+    }
     return {
         "version": 1,
         "data": data_facts(pictures, path),
@@ -197,7 +264,8 @@ def upgrade_document(
         "p": after.p,
         "verdict": verdict,
         "covered": covers(foretold.gain, achieved),
-        "conclusion": upgrade_conclusion(foretold, pieces[after.name], achieved, verdict),
+        "conclusion": upgrade_conclusion(foretold, pieces[after.name], achieved, verdict, ways),
+        "ways": ways,
         "method": method(comparison, "model"),
         "models": [
             {

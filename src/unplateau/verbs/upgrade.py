@@ -8,17 +8,23 @@ from typing import Any
 
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
-from unplateau.decoders.catalogue import build_decoder
 from unplateau.errors import DataError, UnplateauError
-from unplateau.experiments.comparison import Contest, Pieces, run_contest
-from unplateau.extractors.catalogue import build_extractor
+from unplateau.experiments.comparison import Contest, run_contest
+from unplateau.experiments.ways import Pieces
 from unplateau.files import plain, writable_folder, write_json
 from unplateau.progress import Told
 from unplateau.reports import load_diagnosis, write_upgrade
 from unplateau.reports.saved import Saved, Setup
 from unplateau.training.recipes import read_recipe
 from unplateau.types import Pictures, Sample
-from unplateau.upgrades.building import Foretold, built, refuse_remedy, upgrade_document
+from unplateau.upgrades.building import (
+    Foretold,
+    fits_together,
+    refuse_pieces,
+    refuse_remedy,
+    upgrade_document,
+    ways_to,
+)
 from unplateau.verbs.arguments import refuse_numbers, silent
 from unplateau.verbs.diagnose import DIAGNOSIS
 
@@ -45,16 +51,20 @@ def upgrade(
     """Train the remedy of a diagnosis beside its baseline, paired; `upgrade.json` and `upgrade.md` to `out`.
 
     Both are trained by the recipe of the diagnosis, with the same decoder unless that is the remedy, on the same folds
-    and seeds.
+    and seeds. A candidate of which nothing is said can be built in two ways: trained in the baseline's place, or frozen
+    and fused with the baseline's extractor. Both are trained once a fold, and the images that choose the threshold
+    choose between them: the first, unless the fusion, which costs more to use, is surely better there. It takes one
+    training a fold more, whatever `seeds`; what is reported has no part in it.
 
     Args:
         data, colours, told: as in `diagnose`; the data must be those that were diagnosed.
         diagnosis: a `diagnosis.json`, or the folder that holds it.
         remedy: "richer-pretraining", "more-context", "larger-extractor" or "stronger-decoder"; None = the first that
             the diagnosis names.
-        extractor: for "richer-pretraining" the candidate, by name or as a file; None = that of the diagnosis. It stays
-            frozen unless "trainable:" stands before it.
-        alone: the candidate takes the place of the baseline's extractor instead of being fused with it.
+        extractor: for "richer-pretraining" the candidate, by name or as a file; None = that of the diagnosis. With
+            "frozen:" or "trainable:" before it, it is fused so and nothing else is tried.
+        alone: the candidate takes the place of the baseline's extractor and nothing else is tried; it stays frozen
+            unless "trainable:" stands before it.
         force: train it although the diagnosis does not name it.
         out: where the results go. What an interrupted run finished is there and is not computed again.
         seeds: how often each of the two is trained on each fold.
@@ -75,9 +85,10 @@ def upgrade(
     foretold = _foretold(saved, setup, remedy, force=force)
     before = Pieces(saved.baseline.extractor, saved.baseline.decoder, setup.frozen)
     candidate = str(extractor) if extractor else setup.candidate
-    after = built(foretold.remedy, before, candidate, alone=alone)
-    for each in (before, after):
-        build_decoder(each.decoder, build_extractor(each.extractor, pretrained=each.pretrained).gives, 1)
+    *others, last = ways_to(foretold.remedy, before, candidate, alone=alone)
+    for each in (before, last):
+        refuse_pieces(each)
+    after = (*(each for each in others if fits_together(each)), last)
     folder = writable_folder(Path(out))
     own_seed = int(saved.seed) if seed is None else seed
     pictures = _read_again(saved, setup, data, colours)
