@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from benchmarks.ranking.pool import MADE_ON, PROBLEMS, Problem, extractors, pictures_of
-from benchmarks.ranking.score import LOGME, OURS, PROBE, Scored, charts_of, scored, tau, tau_decided
+from benchmarks.ranking.score import LOGME, OURS, PROBE, REHEARSED, SUPPLIED, Scored, charts_of, scored, tau, tau_decided
 from benchmarks.ranking.truth import Trained, trained
 from unplateau.upgrades.demand import REFERENCES
 from unplateau.verbs.eyechart import named_extractors
 
-WAYS = (OURS, LOGME, PROBE)
+WAYS = (OURS, REHEARSED, SUPPLIED, LOGME, PROBE)
 
 Truths = list[dict[str, Trained]]
 """What every extractor came to on a task, one a seed."""
