@@ -17,9 +17,9 @@ from benchmarks.ranking.logme import logme
 from unplateau.files import plain, write_json
 from unplateau.types import Pictures
 from unplateau.upgrades.cache import features
-from unplateau.upgrades.demand import FAMILIES, REFERENCES, iou_draws, truth_of
+from unplateau.upgrades.demand import FAMILIES, iou_draws, truth_of
 from unplateau.upgrades.probe import probe
-from unplateau.verbs.eyechart import Named, charted, named_extractors, supply_of
+from unplateau.verbs.eyechart import Named, charted, supply_of
 from unplateau.verbs.rank import task_ranking
 
 OURS, REHEARSED, SUPPLIED = "supply x demand, rehearsed", "rehearsal alone", "supply alone"
@@ -61,8 +61,7 @@ def scored(
     """Every way's word on one task."""
     start = time.process_time()
     supplies = [supply_of(charts[name]) for name in named]
-    references = {each: supply_of(charts[each.name]) for each in named_extractors(REFERENCES, 0)}
-    content = task_ranking(pictures, list(named.values()), supplies, references, None, 0)
+    content = task_ranking(pictures, list(named.values()), supplies, {}, None, 0)
     seconds = time.process_time() - start
     by_spelling = {row.extractor: row for row in content["ranking"]}
     rows = {name: by_spelling[each.name] for name, each in named.items()}

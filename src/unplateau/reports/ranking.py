@@ -16,7 +16,17 @@ from unplateau.reports.comparison import escaped, interval_said, table_lines
 SHOWN = (0, 1, 2, 6, 7, 8)
 """Columns that a terminal has room for."""
 
-HEADS = ("place", "extractor", "predicted gain", "in place", "rehearsed IoU", "learnable", "ms", "gain per ms", "by cost")
+HEADS = (
+    "place",
+    "extractor",
+    "predicted gain",
+    "in place",
+    "rehearsed IoU",
+    "learnable",
+    "ms",
+    "gain per ms",
+    "by cost",
+)
 
 
 def ranking_table(content: dict[str, Any]) -> RenderableType:

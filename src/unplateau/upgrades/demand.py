@@ -1,4 +1,4 @@
-"""What a task demands of each family: read off a diagnosis, or off what networks of known supply came to on the task.
+"""What a task demands of each family: read off a diagnosis, or off what networks of known supply came to on it.
 
 Demand is in IoU: what a full supply of the family would add to colour. Every network that is rehearsed on the task has a
 supply on the eye chart: the demand is what, times their supplies, explains best what they came to. A network that lacks
@@ -28,7 +28,7 @@ from unplateau.upgrades.probe import Truth, deal, probe
 FAMILIES = ("textural", "geometric", "semantic")
 
 REFERENCES = ("orderless-7-13", "reach-13", "unet-12")
-"""Rehearsed beside the candidates, which may be few and alike: without order, ordered nearby, and the whole image."""
+"""Rehearsed beside few candidates, which may be alike: without order, ordered nearby, and the whole image."""
 
 Supply = dict[str, Interval]
 """Acuity of each family of an extractor once taught, and of colour."""
@@ -45,6 +45,11 @@ class Demand:
     families: dict[str, Interval]
     draws: dict[str, Draws]
     source: str
+
+
+def references_beside(candidates: int) -> tuple[str, ...]:
+    """What is rehearsed beside so many candidates: nothing, where they are more than the families to be told apart."""
+    return () if candidates > len(FAMILIES) else REFERENCES
 
 
 def trivial_counts(pictures: Pictures, truth: Truth, seed: int) -> Counts:
@@ -73,7 +78,7 @@ def demand_of_shares(shares: Mapping[str, Interval], trivial: float, source: str
 def measured_demand(
     trivial: float, supplies: Sequence[Supply], reached: Sequence[tuple[float, Draws]], seed: int
 ) -> Demand:
-    """The demand by a rehearsal of each of the networks, whose `supplies` are known, and what each `reached`, with draws.
+    """The demand by networks whose `supplies` are known, and what each `reached` in a rehearsal, with its draws.
 
     What a network reached is `trivial` x its supply of colour + the demand x its supply, of each family: what explains
     that best is the non-negative solution of least squares (Lawson and Hanson, 1974), cut to what lies above `trivial`.
@@ -86,12 +91,14 @@ def measured_demand(
     means = _explained(own, np.array([iou for iou, _ in reached]) - trivial * colour, trivial)
     own_draws = np.array([[each[family] for family in FAMILIES] for each in drawn])
     gains = np.array([draws for _, draws in reached]) - trivial * np.array([each[COLOUR] for each in drawn])
-    draws = np.stack([_explained(own_draws[..., place], gains[:, place], trivial) for place in range(RESAMPLES)], axis=1)
+    draws = np.stack(
+        [_explained(own_draws[..., place], gains[:, place], trivial) for place in range(RESAMPLES)], axis=1
+    )
     return _demanded(means, draws, trivial, f"measured by rehearsals of {len(supplies)} networks")
 
 
 def _explained(supply: NDArray[np.float64], gains: NDArray[np.float64], trivial: float) -> NDArray[np.float64]:
-    """Demand (3,) that explains the `gains` (K,) of networks by their `supply` (K, 3), and the rest of what is to be had.
+    """Demand (3,) that explains the `gains` (K,) of networks by their `supply` (K, 3), up to all that is to be had.
 
     A rehearsal is short: what it did not reach is left to all families alike.
     """

@@ -61,7 +61,8 @@ def rehearsed(extractor: AbstractExtractor, pictures: Pictures, seed: int) -> tu
 
 def _rehearse(model: SegmentationModel, pictures: Pictures, fit: Tensor, seed: int) -> None:
     """Every extractor sees the same images in the same order."""
-    device, loss = accelerator(), CompoundLoss(pictures.task.outputs, torch.ones(pictures.task.outputs)).to(accelerator())
+    device, outputs = accelerator(), pictures.task.outputs
+    loss = CompoundLoss(outputs, torch.ones(outputs)).to(device)
 
     def shown(step: int) -> Tensor:
         chosen = fit[positions(len(fit), BATCH, step, seed)]

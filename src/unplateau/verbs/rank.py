@@ -20,11 +20,11 @@ from unplateau.types import Pictures, Sample
 from unplateau.upgrades.choice import Candidate, ranked
 from unplateau.upgrades.demand import (
     FAMILIES,
-    REFERENCES,
     Supply,
     demand_of_shares,
     iou_draws,
     measured_demand,
+    references_beside,
     spread_over,
     truth_of,
 )
@@ -39,6 +39,9 @@ RANKED, RANK_PAGE = "rank.json", "rank.md"
 
 READ = 96
 """Images, at most, that colour alone is read on: what a linear rule of 27 numbers says shows on few."""
+
+TIMED = 4
+"""Images at a time that an extractor's cost is timed on: more would cost as much as the rehearsal."""
 
 
 def rank(
@@ -67,7 +70,7 @@ def rank(
         extractors: as in `eyechart`.
         diagnosis: a `diagnosis.json` or its folder, whose shares of the families are the demand, and whose classes,
             size and seed hold instead of `positive`, `size` and `seed`; None = demand is what explains the rehearsals
-            by the charts, with those of three reference networks beside the candidates.
+            by the charts, beside three or fewer extractors with those of three reference networks.
         out: where the results go.
         charts: the folder of `eyechart`, whose charts are used; what is missing there is measured and added.
         size: long side of the working grid in pixels.
@@ -94,7 +97,7 @@ def rank(
     start = time.perf_counter()
     supplies = supplies_of(named, Path(charts), size=chart_size, seed=seed, told=told or silent)
     # A diagnosis has said what is demanded.
-    references = {} if saved else references_of(Path(charts), size=chart_size, seed=seed)
+    references = {} if saved else references_of(references_beside(len(named)), Path(charts), chart_size, seed)
     charted_at = time.perf_counter()
     content = task_ranking(pictures, named, supplies, references, saved, own_seed)
     content["data"]["path"] = str(data) if isinstance(data, (str, Path)) else "samples"
@@ -111,9 +114,9 @@ def supplies_of(named: Sequence[Named], charts: Path, *, size: int, seed: int, t
     return [supply_of(entry) for entry in entries]
 
 
-def references_of(charts: Path, *, size: int, seed: int) -> dict[Named, Supply]:
+def references_of(names: Sequence[str], charts: Path, size: int, seed: int) -> dict[Named, Supply]:
     """The networks beside which a demand is measured, and what they supply, from charts that every task shares."""
-    named = named_extractors(REFERENCES, seed)
+    named = named_extractors(names, seed) if names else ()
     return dict(zip(named, supplies_of(named, charts, size=size, seed=seed, told=silent), strict=True))
 
 
@@ -136,7 +139,7 @@ def task_ranking(
     else:
         demand = demand_of_shares(dict(saved.families), trivial, "the shares of the diagnosis", seed)
     candidates = [
-        Candidate(each.name, supply, *own, cost(each.extractor, pictures.size))
+        Candidate(each.name, supply, *own, cost(each.extractor, pictures.size, TIMED))
         for each, supply, own in zip(named, supplies, reached, strict=True)
     ]
     rows = ranked(candidates, demand, seed=seed)
