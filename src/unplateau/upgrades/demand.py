@@ -1,8 +1,8 @@
 """What a task demands of each family: read off a diagnosis, or off what networks of known supply came to on it.
 
-Demand is in IoU: what a full supply of the family would add to colour. Every network that is rehearsed on the task has a
-supply on the eye chart: the demand is what, times their supplies, explains best what they came to. A network that lacks
-capacity is thus not taken for a task that lacks the family. What none of them reached may be of any family.
+Demand is in IoU: what a full supply of the family would add to colour. Every network that is rehearsed on the task has
+a supply on the eye chart: the demand is what, times their supplies, explains best what they came to. A network that
+lacks capacity is thus not taken for a task that lacks the family. What none of them reached may be of any family.
 
 Axes: N images, C classes, G groups, K networks, R resamples.
 """

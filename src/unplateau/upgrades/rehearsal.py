@@ -12,7 +12,7 @@ from copy import deepcopy
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unplateau.data.splits import refuse_no_inner, split
 from unplateau.decoders.linear import linear
@@ -28,7 +28,10 @@ from unplateau.types import Pictures
 from unplateau.upgrades.demand import iou_draws, shrunk
 from unplateau.upgrades.lesson import practise
 
-STEPS = 16
+STEPS = 12
+
+SETTLING = 4
+"""Last steps, which change the weights hardly any more: the averages that normalisation reads with are those of them."""
 
 BATCH = 12
 
@@ -65,6 +68,8 @@ def _rehearse(model: SegmentationModel, pictures: Pictures, fit: Tensor, seed: i
     loss = CompoundLoss(outputs, torch.ones(outputs)).to(device)
 
     def shown(step: int) -> Tensor:
+        if step == STEPS - SETTLING:
+            _forget_averages(model)
         chosen = fit[positions(len(fit), BATCH, step, seed)]
         images, masks = pictures.images[chosen].to(device), pictures.masks[chosen].to(device)
         # Every other step in the mirror, which doubles what there is to see.
@@ -74,3 +79,11 @@ def _rehearse(model: SegmentationModel, pictures: Pictures, fit: Tensor, seed: i
         return total
 
     practise([weight for weight in model.parameters() if weight.requires_grad], shown, STEPS)
+
+
+def _forget_averages(model: SegmentationModel) -> None:
+    """Averages over the batches that are to come, all alike: those of so few steps would still be of the first ones."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+            module.momentum = None
