@@ -13,11 +13,12 @@ import torch
 from benchmarks.ranking.logme import evidence
 from benchmarks.ranking.score import tau, tau_decided
 
-from conftest import write_pairs
+from conftest import make_pictures, write_pairs
 from unplateau import api
 from unplateau.cli import main
 from unplateau.data import open_data, read_pictures
-from unplateau.scenes import scenes
+from unplateau.scenes import ALONE, plant, scenes
+from unplateau.scenes.base import Difficulty
 from unplateau.types import Interval
 from unplateau.upgrades import demand as demands
 from unplateau.upgrades import rehearsal
@@ -181,20 +182,32 @@ def test_a_rehearsal_leaves_the_extractor_as_it_was_and_says_the_same_again(monk
 
 
 def test_what_the_images_do_not_say_is_not_rehearsed(monkeypatch):
-    monkeypatch.setattr(rehearsal, "STEPS", 60)
-    drawn = open_data(scenes("colour", 48, size=(32, 32), seed=0))
-    pictures = read_pictures(drawn, positive=[1], size=32)
-    unlearnt = replace(pictures, masks=pictures.masks[torch.randperm(48, generator=torch.Generator().manual_seed(0))])
+    monkeypatch.setattr(rehearsal, "STEPS", 40)
+    drawn = plant(ALONE["colour"], 32, name="colour", size=(32, 32), seed=0, difficulty=Difficulty(0.02, 1.2, 4))
+    pictures = read_pictures(open_data(drawn), positive=[1], size=32)
+    # The mask of the image before.
+    unsaid = replace(pictures, masks=pictures.masks.roll(1, 0))
     extractor = charts.named_extractors(["reach-3-4"], 0)[0].extractor
-    assert rehearsal.rehearsed(extractor, pictures, 0)[0] > rehearsal.rehearsed(extractor, unlearnt, 0)[0] + 0.1
+    assert rehearsal.rehearsed(extractor, pictures, 0)[0] > rehearsal.rehearsed(extractor, unsaid, 0)[0] + 0.1
 
 
-def test_several_classes_are_rehearsed(monkeypatch, tmp_path):
+def test_several_classes_are_rehearsed(monkeypatch):
     monkeypatch.setattr(rehearsal, "STEPS", 2)
-    pictures = read_pictures(open_data(write_pairs(tmp_path / "data")), size=32)
-    assert pictures.task.outputs == 2
+    pictures = make_pictures([f"g{place}" for place in range(16)], classes=3)
     iou, _ = rehearsal.rehearsed(charts.named_extractors(["reach-3-4"], 0)[0].extractor, pictures, 0)
     assert 0 <= iou <= 1
+
+
+def test_the_averages_that_a_rehearsal_reads_with_are_those_of_its_last_steps():
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.BatchNorm2d(1).eval())
+    for layer in model:
+        layer.running_mean.fill_(9.0)
+    rehearsal._forget_averages(model)
+    for level in (1.0, 3.0):
+        model[0](torch.full((2, 1, 2, 2), level))
+    assert float(model[0].running_mean) == pytest.approx(2.0)
+    # What is frozen keeps its own.
+    assert float(model[1].running_mean) == 9.0
 
 
 def test_a_large_task_is_measured_on_a_small_grid_with_its_classes_kept():

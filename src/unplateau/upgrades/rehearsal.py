@@ -31,7 +31,7 @@ from unplateau.upgrades.lesson import practise
 STEPS = 12
 
 SETTLING = 4
-"""Last steps, which change the weights hardly any more: the averages that normalisation reads with are those of them."""
+"""Last steps, which hardly change the weights any more: normalisation reads with the averages over these alone."""
 
 BATCH = 12
 
@@ -81,9 +81,10 @@ def _rehearse(model: SegmentationModel, pictures: Pictures, fit: Tensor, seed: i
     practise([weight for weight in model.parameters() if weight.requires_grad], shown, STEPS)
 
 
-def _forget_averages(model: SegmentationModel) -> None:
+def _forget_averages(model: nn.Module) -> None:
     """Averages over the batches that are to come, all alike: those of so few steps would still be of the first ones."""
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        # What is frozen keeps the averages that belong to it.
+        if isinstance(module, nn.BatchNorm2d) and module.training:
             module.reset_running_stats()
             module.momentum = None
