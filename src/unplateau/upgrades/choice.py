@@ -1,4 +1,4 @@
-"""Which extractor to train, without training each: what it supplies against what the task demands.
+"""Which extractor to train, without training each in full: what it supplies against what the task demands.
 
 An extractor is worth what it comes to in a short rehearsal on the task, and, of what is then still missing, what it has
 shown on the eye chart that it can learn, family by family, as far as the task demands it.

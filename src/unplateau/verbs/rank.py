@@ -1,4 +1,4 @@
-"""Say which extractor to train for a task, without training each."""
+"""Say which extractor to train for a task, without training each in full."""
 
 from __future__ import annotations
 
