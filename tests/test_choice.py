@@ -230,6 +230,13 @@ def test_few_pictures_are_spread_over_all_and_keep_their_names():
     assert demands.spread_over(replace(pictures, groups=("a",) * 19 + ("b",)), 1).groups[-1] == "b"
 
 
+def test_a_resample_without_the_class_says_no_more_than_all_images():
+    lone = np.array([[[5, 10, 10]], [[0, 0, 0]]], dtype=np.int64)
+    mean, draws = iou_draws(lone, ["with", "without"], np.random.default_rng(0))
+    assert mean == pytest.approx(1 / 3)
+    assert np.allclose(draws, mean)
+
+
 def test_groups_are_resampled_whole():
     alike = np.array([[[10, 10, 10]], [[0, 10, 10]]] * 4, dtype=np.int64)
     mean, within = iou_draws(alike, ["a", "a", "b", "b", "c", "c", "d", "d"], np.random.default_rng(0))

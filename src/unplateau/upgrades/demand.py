@@ -137,7 +137,9 @@ def iou_draws(counts: Counts, groups: list[str], generator: np.random.Generator)
     np.add.at(summed, inverse, counts)
     times = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES).astype(np.float64)
     drawn = np.tensordot(times, summed, axes=1)
-    return float(mean_over_classes(iou(summed.sum(0)))), mean_over_classes(iou(drawn))
+    mean, draws = float(mean_over_classes(iou(summed.sum(0)))), mean_over_classes(iou(drawn))
+    # A resample of groups that lack every class, where none is said, knows nothing of it.
+    return mean, np.where(np.isnan(draws), mean, draws)
 
 
 def spread_over(pictures: Pictures, most: int) -> Pictures:
