@@ -17,12 +17,13 @@ from benchmarks.ranking.logme import logme
 from unplateau.files import plain, write_json
 from unplateau.types import Pictures
 from unplateau.upgrades.cache import features
-from unplateau.upgrades.demand import REFERENCES, iou_draws, truth_of
+from unplateau.upgrades.demand import FAMILIES, iou_draws, truth_of
 from unplateau.upgrades.probe import probe
 from unplateau.verbs.eyechart import Named, charted, supply_of
 from unplateau.verbs.rank import task_ranking
 
-OURS, LOGME, PROBE = "supply x demand", "LogME", "frozen probe"
+OURS, REHEARSED, SUPPLIED = "supply x demand, rehearsed", "rehearsal alone", "supply alone"
+LOGME, PROBE = "LogME", "frozen probe"
 
 SIZE = 48
 """Of the chart, near the grids of the tasks."""
@@ -60,15 +61,18 @@ def scored(
     """Every way's word on one task."""
     start = time.process_time()
     supplies = [supply_of(charts[name]) for name in named]
-    references = {name: supply_of(charts[name]) for name in REFERENCES}
-    content = task_ranking(pictures, list(named.values()), supplies, references, folder / "rank" / problem, None, 0)
+    content = task_ranking(pictures, list(named.values()), supplies, {}, None, 0)
     seconds = time.process_time() - start
     by_spelling = {row.extractor: row for row in content["ranking"]}
     rows = {name: by_spelling[each.name] for name, each in named.items()}
-    parts = [(row.reading.mean, row.learnable.mean) for row in rows.values()]
-    write_json(folder / "rank" / f"{problem}-parts.json", dict(zip(rows, parts, strict=True)))
     predicted = {
         OURS: {name: row.gain.mean for name, row in rows.items()},
+        REHEARSED: {name: row.rehearsed.mean for name, row in rows.items()},
+        # What is left of supply times demand where no training says what is demanded.
+        SUPPLIED: {
+            name: float(np.mean([own[family].mean for family in FAMILIES]))
+            for name, own in zip(named, supplies, strict=True)
+        },
         PROBE: {name: frozen_probe(each, pictures, folder / "probe" / problem / name) for name, each in named.items()},
         LOGME: {name: logme(each.extractor, pictures) for name, each in named.items()},
     }

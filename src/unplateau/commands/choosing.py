@@ -48,7 +48,7 @@ def rank(
     limit: Annotated[int, typer.Option(help="At most this many images.")] = 200,
     seed: Seed = 0,
 ) -> None:
-    """Rank extractors for a task, without training each."""
+    """Rank extractors for a task by a short rehearsal of each and its eye chart."""
     from unplateau import api
     from unplateau.reports import ranking_table
 

@@ -16,7 +16,17 @@ from unplateau.reports.comparison import escaped, interval_said, table_lines
 SHOWN = (0, 1, 2, 6, 7, 8)
 """Columns that a terminal has room for."""
 
-HEADS = ("place", "extractor", "predicted gain", "in place", "frozen IoU", "learnable", "ms", "gain per ms", "by cost")
+HEADS = (
+    "place",
+    "extractor",
+    "predicted gain",
+    "in place",
+    "rehearsed IoU",
+    "learnable",
+    "ms",
+    "gain per ms",
+    "by cost",
+)
 
 
 def ranking_table(content: dict[str, Any]) -> RenderableType:
@@ -45,8 +55,8 @@ def write_ranking(content: dict[str, Any], path: Path) -> None:
         *table_lines(HEADS, (tuple(map(escaped, row)) for row in _rows(content))),
         "",
         "The gain is over the IoU of colour alone, predicted for a training of the extractor, with its 90 % interval "
-        "and the places it takes in 90 % of the resamples. Frozen IoU is what a light decoder reads beside colour "
-        "without any training; learnable is supply times demand, the share of what is missing that the extractor can "
+        "and the places it takes in 90 % of the resamples. Rehearsed IoU is what it came to in a few small steps on "
+        "these images; learnable is supply times demand, the share of what is then missing that the extractor can "
         "learn.",
         "",
         f"{data['images']} images in {data['groups']} groups at {height} x {width} pixels, from "
@@ -69,7 +79,7 @@ def _rows(content: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             row["extractor"],
             interval_said(row["gain"], "+.3f"),
             f"{row['best']}–{row['worst']}" if row["best"] < row["worst"] else str(row["best"]),
-            f"{row['reading']['mean']:.3f}",
+            f"{row['rehearsed']['mean']:.3f}",
             f"{row['learnable']['mean']:.2f}",
             f"{row['milliseconds']:.2f}",
             f"{row['per_millisecond']['mean']:+.3f}",

@@ -1,8 +1,7 @@
-"""Which extractor to train, without training each: what it supplies against what the task demands.
+"""Which extractor to train, without training each in full: what it supplies against what the task demands.
 
-An extractor is worth the colour that it keeps, what a light decoder already reads beyond colour from weights that were
-trained elsewhere, and, of what is then still missing, what it has shown on the eye chart that it can learn, family by
-family, as far as the task demands it.
+An extractor is worth what it comes to in a short rehearsal on the task, and, of what is then still missing, what it has
+shown on the eye chart that it can learn, family by family, as far as the task demands it.
 
 Axes: R resamples.
 """
@@ -23,26 +22,17 @@ from unplateau.upgrades.eyechart import COLOUR
 
 @dataclass(frozen=True)
 class Candidate:
-    """An extractor that could be trained: its supply of each family and of colour once taught, and its IoU `reading` on
-    the task at rest beside that of the same network with random weights, `untrained`.
+    """An extractor that could be trained: its supply of each family and of colour once taught, and its IoU after a
+    rehearsal.
 
-    Random weights say nothing that training would keep: without others, both readings are that of colour alone.
-    The draws (R,) are those of the readings; `milliseconds` is what an image of the task costs.
+    The draws (R,) are those of the IoU; `milliseconds` is what an image of the task costs.
     """
 
     name: str
     supply: dict[str, Interval]
-    reading: float
+    rehearsed: float
     draws: Draws
-    untrained: float
-    untrained_draws: Draws
     milliseconds: float
-
-    @property
-    def there(self) -> tuple[float, Draws]:
-        """Of what random weights leave to be read, the share that these weights have read, and its draws."""
-        mean = (self.reading - self.untrained) / max(1 - self.untrained, 1e-9)
-        return mean, (self.draws - self.untrained_draws) / np.maximum(1 - self.untrained_draws, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -60,7 +50,7 @@ class Ranked:
     gain: Interval
     per_millisecond: Interval
     milliseconds: float
-    reading: Interval
+    rehearsed: Interval
     learnable: Interval
 
 
@@ -70,8 +60,8 @@ def ranked(candidates: Sequence[Candidate], demand: Demand, *, seed: int) -> tup
     learnt = [_learnable(candidate, demand, generator) for candidate in candidates]
     gains = [
         (
-            _gain(each.there[0], own[0], each.supply[COLOUR].mean, demand.trivial),
-            _gain(each.there[1], own[1], normal(each.supply[COLOUR], generator), demand.trivial),
+            _gain(each.rehearsed, own[0], each.supply[COLOUR].mean, demand.trivial),
+            _gain(each.draws, own[1], normal(each.supply[COLOUR], generator), demand.trivial),
         )
         for each, own in zip(candidates, learnt, strict=True)
     ]
@@ -99,7 +89,7 @@ def _row(
         gain=whole,
         per_millisecond=Interval(*(number / each.milliseconds for number in (whole.mean, whole.low, whole.high))),
         milliseconds=each.milliseconds,
-        reading=interval(each.reading, each.draws),
+        rehearsed=interval(each.rehearsed, each.draws),
         learnable=interval(learnt[0], learnt[1]),
     )
 
@@ -112,10 +102,13 @@ def _learnable(candidate: Candidate, demand: Demand, generator: np.random.Genera
     return float(sum(means)) / total, np.sum(draws, axis=0) / total
 
 
-def _gain(there: float | Draws, learnt: float | Draws, colour: float | Draws, trivial: float) -> NDArray[np.float64]:
-    """Predicted IoU over the trivial answer's: what is there at rest, what is learnt of the rest, less lost colour."""
-    found = (1 - trivial) * (1 - (1 - np.asarray(there)) * (1 - np.asarray(learnt)))
-    return found - trivial * (1 - np.asarray(colour))
+def _gain(reached: float | Draws, learnt: float | Draws, colour: float | Draws, trivial: float) -> NDArray[np.float64]:
+    """Predicted IoU over the trivial answer's: what the rehearsal reached, and what is learnt of the rest.
+
+    Who keeps colour comes to what colour says, even where so few steps did not.
+    """
+    sure = np.maximum(reached, trivial * np.minimum(colour, 1.0))
+    return np.asarray(1 - (1 - sure) * (1 - np.asarray(learnt)) - trivial)
 
 
 def _places(gains: NDArray[np.float64]) -> list[tuple[int, int]]:

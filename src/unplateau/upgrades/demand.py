@@ -1,16 +1,15 @@
-"""What a task demands of each family: read off a diagnosis, or measured by three references trained on the task.
+"""What a task demands of each family: read off a diagnosis, or off what networks of known supply came to on it.
 
-Demand is in IoU: what a full supply of the family would add to colour. The references are small networks that differ in
-what they may see, and their own supply is on the eye chart: the demand is what, times their supply, explains best what
-they came to on the task. A reference that lacks capacity is thus not taken for a task that lacks the family.
+Demand is in IoU: what a full supply of the family would add to colour. Every network that is rehearsed on the task has
+a supply on the eye chart: the demand is what, times their supplies, explains best what they came to. A network that
+lacks capacity is thus not taken for a task that lacks the family. What none of them reached may be of any family.
 
-Axes: N images, C classes, G groups, K references, R resamples.
+Axes: N images, C classes, G groups, K networks, R resamples.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,13 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from unplateau.data.splits import refuse_no_inner, split
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
-from unplateau.measures.thresholds import Counts, best_threshold, counts_at, iou, mean_over_classes
-from unplateau.training.loop import finetune
-from unplateau.training.recipe import Recipe
-from unplateau.training.scoring import score
-from unplateau.training.train import build_pieces
+from unplateau.measures.thresholds import Counts, iou, mean_over_classes
 from unplateau.types import Interval, Pictures
 from unplateau.upgrades.eyechart import COLOUR, colour_parts
 from unplateau.upgrades.probe import Truth, deal, probe
@@ -34,16 +28,7 @@ from unplateau.upgrades.probe import Truth, deal, probe
 FAMILIES = ("textural", "geometric", "semantic")
 
 REFERENCES = ("orderless-7-13", "reach-13", "unet-12")
-"""Without order, ordered nearby, and the whole image: none of the families is supplied by all of them."""
-
-RECIPE = Recipe(steps=100, batch=12, half_size=0.0, evaluations=1)
-"""Of a reference: enough to tell what it is good for, not to train it out."""
-
-WINDOW = 32
-"""Side in pixels of the windows that references of bounded reach are trained on, for they need no more."""
-
-SIDE = 48
-"""Long side in pixels that the references are trained at, or less: about that of the chart's scenes."""
+"""Rehearsed beside few candidates, which may be alike: without order, ordered nearby, and the whole image."""
 
 Supply = dict[str, Interval]
 """Acuity of each family of an extractor once taught, and of colour."""
@@ -60,6 +45,11 @@ class Demand:
     families: dict[str, Interval]
     draws: dict[str, Draws]
     source: str
+
+
+def references_beside(candidates: int) -> tuple[str, ...]:
+    """What is rehearsed beside so many candidates: nothing, where they are more than the families to be told apart."""
+    return () if candidates > len(FAMILIES) else REFERENCES
 
 
 def trivial_counts(pictures: Pictures, truth: Truth, seed: int) -> Counts:
@@ -85,44 +75,36 @@ def demand_of_shares(shares: Mapping[str, Interval], trivial: float, source: str
     return _dealt_out(means, draws, trivial, source)
 
 
-def measured_demand(pictures: Pictures, trivial: float, supplies: Mapping[str, Supply], seed: int) -> Demand:
-    """The demand by a short training of each reference, whose `supplies` are known by name.
+def measured_demand(
+    trivial: float, supplies: Sequence[Supply], reached: Sequence[tuple[float, Draws]], seed: int
+) -> Demand:
+    """The demand by networks whose `supplies` are known, and what each `reached` in a rehearsal, with its draws.
 
-    What a reference reached is `trivial` x its supply of colour + the demand x its supply, of each family: the demand
-    is the non-negative solution of least squares (Lawson and Hanson, 1974), cut to what lies above `trivial`.
-
-    Raises:
-        DataError: too few images or groups to train and report on.
+    What a network reached is `trivial` x its supply of colour + the demand x its supply, of each family: what explains
+    that best is the non-negative solution of least squares (Lawson and Hanson, 1974), cut to what lies above `trivial`.
+    What is left of that is every family's in equal parts.
     """
-    small, generator = shrunk(pictures, SIDE), np.random.default_rng(seed)
-    reached = [_reference_iou(small, name, seed) for name in supplies]
-    drawn = {name: _drawn(supply, generator) for name, supply in supplies.items()}
-    own = np.array([[supply[family].mean for family in FAMILIES] for supply in supplies.values()])
-    colour = np.array([supply[COLOUR].mean for supply in supplies.values()])
+    generator = np.random.default_rng(seed)
+    drawn = [{family: normal(supply[family], generator) for family in (*FAMILIES, COLOUR)} for supply in supplies]
+    own = np.array([[supply[family].mean for family in FAMILIES] for supply in supplies])
+    colour = np.array([supply[COLOUR].mean for supply in supplies])
     means = _explained(own, np.array([iou for iou, _ in reached]) - trivial * colour, trivial)
+    own_draws = np.array([[each[family] for family in FAMILIES] for each in drawn])
+    gains = np.array([draws for _, draws in reached]) - trivial * np.array([each[COLOUR] for each in drawn])
     draws = np.stack(
-        [
-            _explained(
-                np.array([[each[family][place] for family in FAMILIES] for each in drawn.values()]),
-                np.array([draw[place] for _, draw in reached])
-                - trivial * np.array([each[COLOUR][place] for each in drawn.values()]),
-                trivial,
-            )
-            for place in range(RESAMPLES)
-        ],
-        axis=1,
+        [_explained(own_draws[..., place], gains[:, place], trivial) for place in range(RESAMPLES)], axis=1
     )
-    return _demanded(means, draws, trivial, f"measured by {', '.join(supplies)}")
-
-
-def _drawn(supply: Supply, generator: np.random.Generator) -> dict[str, Draws]:
-    return {family: normal(supply[family], generator) for family in (*FAMILIES, COLOUR)}
+    return _demanded(means, draws, trivial, f"measured by rehearsals of {len(supplies)} networks")
 
 
 def _explained(supply: NDArray[np.float64], gains: NDArray[np.float64], trivial: float) -> NDArray[np.float64]:
-    """Demand (3,) that explains the `gains` (K,) of references by their `supply` (K, 3)."""
+    """Demand (3,) that explains the `gains` (K,) of networks by their `supply` (K, 3), up to all that is to be had.
+
+    A rehearsal is short: what it did not reach is left to all families alike.
+    """
     found, _ = nnls(np.maximum(supply, 0.0), gains)
-    return np.asarray(found * min(1.0, (1 - trivial) / max(float(found.sum()), 1e-9)))
+    kept = found * min(1.0, (1 - trivial) / max(float(found.sum()), 1e-9))
+    return np.asarray(kept + (1 - trivial - kept.sum()) / len(kept))
 
 
 def _demanded(means: NDArray[np.float64], draws: NDArray[np.float64], trivial: float, source: str) -> Demand:
@@ -148,19 +130,6 @@ def normal(known: Interval, generator: np.random.Generator) -> Draws:
     return known.mean + generator.standard_normal(RESAMPLES) * (half_width / 1.645 if half_width > 0 else 0.0)
 
 
-def _reference_iou(pictures: Pictures, name: str, seed: int) -> tuple[float, Draws]:
-    """IoU of a short training on images that chose nothing, and its draws over groups."""
-    fold = split(pictures, seed=seed)[0]
-    refuse_no_inner([fold])
-    model = build_pieces(name, "linear", pictures.task.outputs, frozen=False, seed=seed)
-    near = math.isfinite(model.extractor.reach)
-    window = (min(WINDOW, pictures.size[0]), min(WINDOW, pictures.size[1])) if near else None
-    trained = finetune(model, pictures, fold, replace(RECIPE, crop=window), seed=seed).model
-    threshold = best_threshold(score(trained, pictures, fold.inner)) if pictures.task.outputs == 1 else float("nan")
-    counts = counts_at(score(trained, pictures, fold.report), threshold)
-    return iou_draws(counts, [pictures.groups[place] for place in fold.report], np.random.default_rng(seed))
-
-
 def iou_draws(counts: Counts, groups: list[str], generator: np.random.Generator) -> tuple[float, Draws]:
     """Mean IoU over classes of counts (N, C, 3), and its draws (R,) with whole groups resampled."""
     names, inverse = np.unique(groups, return_inverse=True)
@@ -168,7 +137,9 @@ def iou_draws(counts: Counts, groups: list[str], generator: np.random.Generator)
     np.add.at(summed, inverse, counts)
     times = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES).astype(np.float64)
     drawn = np.tensordot(times, summed, axes=1)
-    return float(mean_over_classes(iou(summed.sum(0)))), mean_over_classes(iou(drawn))
+    mean, draws = float(mean_over_classes(iou(summed.sum(0)))), mean_over_classes(iou(drawn))
+    # A resample of groups that lack every class, where none is said, knows nothing of it.
+    return mean, np.where(np.isnan(draws), mean, draws)
 
 
 def spread_over(pictures: Pictures, most: int) -> Pictures:

@@ -170,11 +170,11 @@ def chart(
     )
 
 
-def cost(extractor: AbstractExtractor, size: Size) -> float:
+def cost(extractor: AbstractExtractor, size: Size, batch: int = BATCH) -> float:
     """Milliseconds an image of `size` pixels costs in a batch; the fastest of several, which others disturb least."""
-    images = torch.zeros(BATCH, 3, *size, dtype=torch.uint8)
+    images = torch.zeros(batch, 3, *size, dtype=torch.uint8)
     forward(extractor, images)
-    return min(_timed(extractor, images) for _ in range(3)) * 1000 / BATCH
+    return min(_timed(extractor, images) for _ in range(3)) * 1000 / batch
 
 
 def _timed(extractor: AbstractExtractor, images: Tensor) -> float:

@@ -74,12 +74,17 @@ def _train(pupil: Pupil, shown: Shown) -> None:
     pupil.extractor.train()
     own = [weight for weight in pupil.extractor.parameters() if weight.requires_grad]
     weights = [*own, *(weight for rule in pupil.rules.values() for weight in rule.train().parameters())]
+    practise(weights, lambda step: _loss_of(pupil, shown(step), device), STEPS)
+
+
+def practise(weights: list[nn.Parameter], loss_of: Callable[[int], Tensor], steps: int) -> None:
+    """So many steps on the loss of each, given its number, by one schedule for whoever is taught anything."""
+    device = accelerator()
     optimiser = torch.optim.AdamW(weights, lr=PEAK, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK, total_steps=STEPS, pct_start=WARMUP)
-    for step in range(STEPS):
-        scenes = shown(step)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK, total_steps=steps, pct_start=WARMUP)
+    for step in range(steps):
         with torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device.type)):
-            loss = _loss_of(pupil, scenes, device)
+            loss = loss_of(step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)

@@ -1,11 +1,9 @@
-"""Say which extractor to train for a task, without training each."""
+"""Say which extractor to train for a task, without training each in full."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,7 @@ import numpy as np
 from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
 from unplateau.errors import DataError
-from unplateau.extractors.base import AbstractExtractor
 from unplateau.files import plain, writable_folder, write_json
-from unplateau.measures.intervals import RESAMPLES, Draws
 from unplateau.progress import Told
 from unplateau.reports import load_diagnosis, write_ranking
 from unplateau.reports.saved import Saved
@@ -24,26 +20,28 @@ from unplateau.types import Pictures, Sample
 from unplateau.upgrades.choice import Candidate, ranked
 from unplateau.upgrades.demand import (
     FAMILIES,
-    REFERENCES,
-    Demand,
     Supply,
     demand_of_shares,
     iou_draws,
     measured_demand,
+    references_beside,
     spread_over,
     truth_of,
 )
 from unplateau.upgrades.demand import trivial_counts as counts_of_colour
-from unplateau.upgrades.eyechart import beside_colour, cost
-from unplateau.upgrades.probe import Truth, probe
+from unplateau.upgrades.eyechart import cost
+from unplateau.upgrades.rehearsal import rehearsed
 from unplateau.verbs.arguments import doubted, refuse_numbers, silent
 from unplateau.verbs.diagnose import DIAGNOSIS
-from unplateau.verbs.eyechart import FEATURES, Named, charted, named_extractors, supply_of
+from unplateau.verbs.eyechart import Named, charted, named_extractors, supply_of
 
 RANKED, RANK_PAGE = "rank.json", "rank.md"
 
 READ = 96
-"""Images, at most, that weights are read on at rest: the difference that they make shows on few."""
+"""Images, at most, that colour alone is read on: what a linear rule of 27 numbers says shows on few."""
+
+TIMED = 4
+"""Images at a time that an extractor's cost is timed on: more would cost as much as the rehearsal."""
 
 
 def rank(
@@ -63,17 +61,17 @@ def rank(
 ) -> dict[str, Any]:
     """Rank extractors for a task by the IoU that training them would bring; `rank.json` and `rank.md` to `out`.
 
-    Predicted is the colour that the extractor keeps, what a light decoder reads beyond it on this task from weights
-    that were trained elsewhere, and, of what is then missing, supply times demand: what the extractor showed on the eye
-    chart that it can learn of each family, as far as the task demands the family.
+    Predicted is what the extractor comes to in a rehearsal on the task, a training of a few small steps that is the
+    same for all, and, of what is then missing, supply times demand: what the extractor showed on the eye chart that it
+    can learn of each family, as far as the task demands the family.
 
     Args:
         data, positive, colours: as in `diagnose`.
         extractors: as in `eyechart`.
         diagnosis: a `diagnosis.json` or its folder, whose shares of the families are the demand, and whose classes,
-            size and seed hold instead of `positive`, `size` and `seed`; None = demand is measured by three short
-            trainings of reference networks, whose charts are made where they are missing.
-        out: where the results go, and the characteristics, which a second call reads.
+            size and seed hold instead of `positive`, `size` and `seed`; None = demand is what explains the rehearsals
+            by the charts, beside three or fewer extractors with those of three reference networks.
+        out: where the results go.
         charts: the folder of `eyechart`, whose charts are used; what is missing there is measured and added.
         size: long side of the working grid in pixels.
         chart_size: side of the chart's largest scenes in pixels.
@@ -84,8 +82,8 @@ def rank(
     Returns:
         The content of `rank.json`: `data`, `demand` with its source, `ranking` (best first: `extractor`, `place`,
         `best` and `worst` place in 90 % of the resamples, `gain` over the IoU of colour alone, `per_millisecond`,
-        `milliseconds` an image, `reading` at rest, which is that of colour for random weights, `learnable`), `by_cost`
-        (names by gain per millisecond) and `seconds`.
+        `milliseconds` an image, `rehearsed` IoU, `learnable` share of the rest), `by_cost` (names by gain per
+        millisecond) and `seconds`.
 
     Raises:
         UnplateauError, PieceError, OutputError: as in `eyechart`.
@@ -101,9 +99,9 @@ def rank(
     start = time.perf_counter()
     supplies = supplies_of(named, Path(charts), size=chart_size, seed=seed, told=told or silent)
     # A diagnosis has said what is demanded.
-    references = {} if saved else reference_supplies(Path(charts), size=chart_size, seed=seed)
+    references = {} if saved else references_of(references_beside(len(named)), Path(charts), chart_size, seed)
     charted_at = time.perf_counter()
-    content = task_ranking(pictures, named, supplies, references, folder, saved, own_seed)
+    content = task_ranking(pictures, named, supplies, references, saved, own_seed)
     content["data"]["path"] = str(data) if isinstance(data, (str, Path)) else "samples"
     content["seconds"] = {"charts": charted_at - start, "task": time.perf_counter() - charted_at}
     written: dict[str, Any] = plain(content)
@@ -118,74 +116,45 @@ def supplies_of(named: Sequence[Named], charts: Path, *, size: int, seed: int, t
     return [supply_of(entry) for entry in entries]
 
 
-def reference_supplies(charts: Path, *, size: int, seed: int) -> dict[str, Supply]:
-    """What the networks supply that a demand is measured by, from charts of their own, which every task shares."""
-    named = named_extractors(REFERENCES, seed)
-    return dict(zip(REFERENCES, supplies_of(named, charts, size=size, seed=seed, told=silent), strict=True))
+def references_of(names: Sequence[str], charts: Path, size: int, seed: int) -> dict[Named, Supply]:
+    """The networks beside which a demand is measured, and what they supply, from charts that every task shares."""
+    named = named_extractors(names, seed) if names else ()
+    return dict(zip(named, supplies_of(named, charts, size=size, seed=seed, told=silent), strict=True))
 
 
 def task_ranking(
     pictures: Pictures,
     named: Sequence[Named],
     supplies: Sequence[Supply],
-    references: Mapping[str, Supply],
-    folder: Path,
+    references: Mapping[Named, Supply],
     saved: Saved | None,
     seed: int,
 ) -> dict[str, Any]:
     """The ranking of extractors whose supply is known, as values."""
-    truth = truth_of(pictures, seed)
-    trivial, _ = iou_draws(counts_of_colour(pictures, truth, seed), list(pictures.groups), np.random.default_rng(seed))
-    demand = _demand(pictures, references, saved, trivial, seed)
     few = spread_over(pictures, READ)
-    known = truth_of(few, seed)
+    colour = counts_of_colour(few, truth_of(few, seed), seed)
+    trivial, _ = iou_draws(colour, list(few.groups), np.random.default_rng(seed))
+    reached = [rehearsed(each.extractor, pictures, seed) for each in named]
+    if saved is None:
+        beside = [rehearsed(each.extractor, pictures, seed) for each in references]
+        demand = measured_demand(trivial, [*supplies, *references.values()], [*reached, *beside], seed)
+    else:
+        demand = demand_of_shares(dict(saved.families), trivial, "the shares of the diagnosis", seed)
     candidates = [
-        _candidate(each, supply, few, known, trivial, folder, seed)
-        for each, supply in zip(named, supplies, strict=True)
+        Candidate(each.name, supply, *own, cost(each.extractor, pictures.size, TIMED))
+        for each, supply, own in zip(named, supplies, reached, strict=True)
     ]
     rows = ranked(candidates, demand, seed=seed)
     by_cost = sorted(rows, key=lambda row: -row.per_millisecond.mean)
     height, width = pictures.size
     return {
-        "version": 1,
+        "version": 2,
         "data": {"images": len(pictures), "groups": len(set(pictures.groups)), "size": [height, width]},
         "demand": {"colour": demand.trivial, "families": demand.families, "source": demand.source},
         "ranking": list(rows),
         "by_cost": [row.extractor for row in by_cost],
         "seed": seed,
     }
-
-
-def _candidate(
-    each: Named, supply: Supply, pictures: Pictures, truth: Truth, trivial: float, folder: Path, seed: int
-) -> Candidate:
-    milliseconds = cost(each.extractor, pictures.size)
-    colour = trivial, np.full(RESAMPLES, trivial)
-    if not each.extractor.pretrained:
-        # What random weights happen to say is gone once they are trained, so they are not asked.
-        return Candidate(each.name, supply, *colour, *colour, milliseconds)
-    own = folder / FEATURES / re.sub(r"[^\w.-]+", "-", each.name[-60:])
-    trained = _read(each.extractor, pictures, truth, own, seed)
-    random = named_extractors([each.extractor.architecture], seed)[0].extractor
-    untrained = _read(random, pictures, truth, own.with_name(f"{own.name}-untrained"), seed)
-    return Candidate(each.name, supply, *trained, *untrained, milliseconds)
-
-
-def _read(
-    extractor: AbstractExtractor, pictures: Pictures, truth: Truth, folder: Path, seed: int
-) -> tuple[float, Draws]:
-    """IoU that the light decoder reads of a frozen extractor, and its draws."""
-    counts = probe(partial(beside_colour, extractor, pictures.images, folder), truth, seed)
-    # The same resamples for all: what is drawn for one is drawn for the others.
-    return iou_draws(counts, list(pictures.groups), np.random.default_rng(seed))
-
-
-def _demand(
-    pictures: Pictures, references: Mapping[str, Supply], saved: Saved | None, trivial: float, seed: int
-) -> Demand:
-    if saved is None:
-        return measured_demand(pictures, trivial, references, seed)
-    return demand_of_shares(dict(saved.families), trivial, "the shares of the diagnosis", seed)
 
 
 def _diagnosed(path: Path) -> Saved:
