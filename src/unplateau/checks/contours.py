@@ -87,16 +87,16 @@ class ContoursCheck(AbstractCheck[ContoursMeasured]):
         if measured.images < FEWEST or measured.readings < FEWEST_READINGS:
             claim = f"The outlines of {measured.images} images are too few to tell whether contours wander."
             return Finding("contours", Verdict.UNDETERMINED, claim, None, numbers)
-        moved = f"moved as their neighbours say they fit the edges of the images by {gain:+.0%} better"
+        moved = (
+            f"moving stretches of them as their neighbours say changes how well they fit their images by {gain:+.0%}"
+        )
         if gain.low > WANDERS:
-            claim = f"Contours wander, by about {measured.apart:.1f} native pixels: stretches of them {moved}."
+            claim = f"Contours wander, by about {measured.apart:.1f} native pixels: {moved}."
             return Finding("contours", Verdict.CONCERN, claim, None, numbers)
         if gain.high < WANDERS:
-            claim = f"Contours follow the edges of their images: stretches of them {moved}."
+            claim = f"Contours follow the edges of their images: {moved}."
             return Finding("contours", Verdict.SOUND, claim, None, numbers)
-        claim = (
-            f"Whether contours wander cannot be told: stretches of them {moved}, which edges beside them may explain."
-        )
+        claim = f"Whether contours wander cannot be told: {moved}, which edges beside them may explain."
         return Finding("contours", Verdict.UNDETERMINED, claim, None, numbers)
 
 
