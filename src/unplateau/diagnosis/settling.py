@@ -111,7 +111,9 @@ def candidate_gain(run: Run) -> Interval | None:
     """What the candidate adds to the model in question, as wide as seeds make it; None where either is absent."""
     if not run.plan.trials or CANDIDATE not in run.outcomes:
         return None
-    return over_seeds(run.resampler.difference(run.sums(CANDIDATE), run.sums(run.plan.baseline)), run)
+    # Of a long run the candidate has the whole training, which no rehearsal stands beside.
+    below = run.sums(run.plan.baseline) if run.plan.rehearsal else beside(run)
+    return over_seeds(run.resampler.difference(run.sums(CANDIDATE), below), run)
 
 
 def _clear(gain: Interval, cost: str) -> bool:
