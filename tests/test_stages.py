@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from made_run import changed, made_pictures, made_run
+from unplateau.checks.curve import twice_gain
 from unplateau.checks.repeat import RepeatCheck
 from unplateau.data.splits import split
 from unplateau.diagnosis.faults import Faults
@@ -27,7 +28,7 @@ from unplateau.experiments.plan import (
     with_given,
 )
 from unplateau.experiments.run import Run
-from unplateau.experiments.trials import AGAIN, REHEARSAL, make_trials, resumed
+from unplateau.experiments.trials import AGAIN, LONGER, REHEARSAL, make_trials, resumed
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made
 from unplateau.types import Finding, Interval, Verdict
@@ -93,6 +94,14 @@ def test_a_trial_is_compared_with_the_mean_of_two_seeds_and_widened_by_how_far_t
     assert alike.mean == pytest.approx(0.1, abs=0.02)
     assert apart.mean == pytest.approx(0.2, abs=0.03)
     assert apart.high - apart.low > 3 * (alike.high - alike.low)
+
+
+def test_longer_training_too_is_compared_with_the_mean_of_two_seeds():
+    for score, wanted in ((0.5, 0.1), (0.3, 0.2)):
+        run = with_another_seed(score)
+        longer = next(each.name for each in run.plan.trials if each.remedy == LONGER)
+        run = changed(run, **{longer: run.outcomes["trial larger-extractor"]})
+        assert twice_gain(run).mean == pytest.approx(wanted, abs=0.03)
 
 
 def test_seeds_that_lie_apart_are_a_concern_and_said_in_the_evidence():
