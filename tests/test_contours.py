@@ -13,9 +13,10 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from conftest import real_folder
 from made_run import made_run
-from unplateau.checks.contours import ContoursCheck, straightened
+from unplateau.checks.alignment import AlignmentCheck, measure_alignment, read_scores
+from unplateau.checks.contours import ContoursCheck, ContoursMeasured, straightened
 from unplateau.data import open_data, read_pictures
-from unplateau.diagnosis.faults import Fault, _each_once, _wandering, _whole, concluded
+from unplateau.diagnosis.faults import Fault, _each_once, _wandering, _whole, concluded, either
 from unplateau.experiments.plan import CONTEXT, mapped
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS
@@ -169,6 +170,32 @@ def test_the_whole_gain_lies_between_what_a_share_of_the_repair_adds_and_in_prop
     assert (told.low, told.high) == (0.08, pytest.approx(0.4))
     assert told.mean == pytest.approx(0.25)
     assert _whole(Interval(0.1, 0.08, 0.12), share=0.25, room=0.3).high == pytest.approx(0.3)
+
+
+def explained(samples, apart: float):
+    """What is left of both findings where contours are said to wander so far: verdict of the first, and the faults."""
+    aligned = measure_alignment(read_scores(open_data(list(samples)), 0), 0)
+    bent = ContoursMeasured(Interval(0.5, 0.4, 0.6), apart, COUNT, 1000)
+    shift = AlignmentCheck().judge(aligned), Fault("fix-shift", "minutes", "Off.")
+    both = either(aligned, bent, shift, (ContoursCheck().judge(bent), Fault("relabel", "minutes", "Wander.")))
+    return both[0][0].verdict, [fault.remedy for _, fault in both if fault]
+
+
+def test_a_shift_by_less_than_contours_wander_is_no_shift():
+    off = moved(healthy("fire"), 3, 0)
+    assert explained(off, 5.0) == (Verdict.UNDETERMINED, ["relabel"])
+    assert explained(off, 1.0) == (Verdict.CONCERN, ["fix-shift", "relabel"])
+
+
+def test_masks_turned_or_shifted_in_a_part_are_not_said_to_wander():
+    first, second = healthy("fire")[: COUNT // 2], healthy("fire")[COUNT // 2 :]
+    part = [
+        *(replace(each, split="train") for each in first),
+        *(replace(each, split="val") for each in moved(second, 3, 0)),
+    ]
+    mirrored = [replace(each, mask=each.mask[:, ::-1].copy()) for each in healthy("fire")]
+    assert explained(part, 5.0) == (Verdict.CONCERN, ["fix-shift"])
+    assert explained(mirrored, 5.0) == (Verdict.CONCERN, ["fix-shift"])
 
 
 def test_each_remedy_is_named_once_by_the_first_fault_that_has_it():

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.checks import class_index, labels, overfit
-from unplateau.checks.alignment import AlignmentCheck, AlignmentMeasured
+from unplateau.checks.alignment import AlignmentCheck, AlignmentMeasured, shifted_splits, strayed, turned
 from unplateau.checks.check import AbstractCheck
 from unplateau.checks.class_index import ClassIndexCheck, ClassIndexMeasured
 from unplateau.checks.contours import ContoursCheck, ContoursMeasured, share_straightened, straightened
@@ -79,6 +79,10 @@ class Faults:
     faults: tuple[Fault, ...]
 
 
+Asked = tuple[Finding, Fault | None]
+"""What a check found, and the fault that follows; None where none does."""
+
+
 def find_faults(run: Run, own: Fit | None = None) -> Faults:
     """Ask every question about the data, the number and the training; none of them trains.
 
@@ -87,8 +91,7 @@ def find_faults(run: Run, own: Fit | None = None) -> Faults:
     # A copy, so that what is looked at for these two questions is let go with it.
     looked = replace(run)
     asked = [
-        _asked(run, AlignmentCheck(), _shifted),
-        _asked(run, ContoursCheck(), _wandering),
+        *_placed(run),
         _asked(run, ClassIndexCheck(), _misnumbered),
         _asked(run, LabelsCheck(), _mislabelled),
         _asked(looked, LeaksCheck(), leaked),
@@ -104,6 +107,29 @@ def find_faults(run: Run, own: Fit | None = None) -> Faults:
     # Many images of few scenes differ from any others: that is a lack of data, not another domain.
     faults = [fault for _, fault in asked if fault and not (repeated and fault.remedy == "fix-domain")]
     return Faults(findings, _each_once(faults))
+
+
+def _placed(run: Run) -> tuple[Asked, Asked]:
+    """What is found of the place of masks and of their contours."""
+    aligned, bent = AlignmentCheck().measure(run), ContoursCheck().measure(run)
+    shift = concluded(run, AlignmentCheck(), aligned, _shifted)
+    return either(aligned, bent, shift, concluded(run, ContoursCheck(), bent, _wandering))
+
+
+def either(aligned: AlignmentMeasured, bent: ContoursMeasured, shift: Asked, contours: Asked) -> tuple[Asked, Asked]:
+    """The two findings with the fault that explains the other alone, where both were found.
+
+    Masks that are turned, or shifted in a part of the images, fit their images nowhere, like contours that wander. All
+    masks shifted by less than contours wander are where chance has put them.
+    """
+    if shift[1] is None or contours[1] is None:
+        return shift, contours
+    if turned(aligned) or strayed(aligned) or shifted_splits(aligned):
+        return shift, (contours[0], None)
+    if math.hypot(*aligned.whole.offset) > bent.apart:
+        return shift, contours
+    claim = f"Contours wander by about {bent.apart:.1f} pixels: whether all masks are shifted by less cannot be told."
+    return (replace(shift[0], verdict=Verdict.UNDETERMINED, claim=claim, examples=()), None), contours
 
 
 def _each_once(faults: list[Fault]) -> tuple[Fault, ...]:
