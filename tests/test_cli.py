@@ -189,6 +189,18 @@ def test_a_doubt_is_shown_as_a_sentence_and_a_warning_of_others_with_its_place(m
     assert warnings.formatwarning is before
 
 
+def test_workers_that_are_renewed_are_not_warned_of(monkeypatch):
+    def renewed(*_: object, **__: object) -> str:
+        warnings.warn("A worker stopped while some jobs were given to the executor.", UserWarning, stacklevel=1)
+        warnings.warn("Something else.", UserWarning, stacklevel=1)
+        return "page"
+
+    monkeypatch.setattr("unplateau.api.report", renewed)
+    with pytest.warns(UserWarning, match=r"^Something else\.$") as said:
+        assert main(["report", "somewhere"]) == 0
+    assert len(said) == 1
+
+
 def samples(folder: Path) -> Iterator[Sample]:
     for path in sorted((folder / "images").iterdir()):
         image, mask = (pixels(folder / part / path.name) for part in ("images", "masks"))

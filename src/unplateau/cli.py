@@ -62,9 +62,16 @@ def main(argv: list[str] | None = None) -> int:
     written = warnings.formatwarning
     warnings.formatwarning = _said_plainly
     try:
-        return _run(argv)
+        with warnings.catch_warnings():
+            # Workers keep their memory (`training/devices.py`) and are renewed for it: nothing is wrong or undone.
+            warnings.filterwarnings("ignore", message=RENEWED, category=UserWarning)
+            return _run(argv)
     finally:
         warnings.formatwarning = written
+
+
+RENEWED = "A worker stopped while some jobs were given"
+"""How the warning of renewed workers begins."""
 
 
 def _run(argv: list[str] | None) -> int:
