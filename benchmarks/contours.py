@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +28,6 @@ BENT = (0, 1 / 64, 1 / 32)
 CAMVID = ("camvid:1", "camvid:8", "camvid:9")
 
 
-def binary(samples: Sequence[Sample], positive: int) -> list[Sample]:
-    """The samples with that class as 1 and all others as 0."""
-    return [
-        replace(each, mask=np.where(each.mask == IGNORE, IGNORE, each.mask == positive).astype(np.uint8))
-        for each in samples
-    ]
-
-
 def bent(samples: Sequence[Sample], share: float) -> list[Sample]:
     rng = np.random.default_rng(0)
     sides = [max(each.mask.shape) for each in samples]
@@ -50,7 +41,7 @@ def overlap(one: Pictures, other: Pictures) -> float:
 
 
 def row(name: str, args: argparse.Namespace) -> str:
-    made = binary(samples_of(name, args.data, args.images, seed=0), 1)
+    made = samples_of(name, args.data, args.images, seed=0)
     true = read_pictures(open_data(made), positive=[1], size=args.size, seed=0)
     said = [name]
     for share in BENT:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from conftest import make_pictures
 from unplateau.data import open_data, read_pictures
 from unplateau.data.grid import Box, fit_image, fit_mask, place, working_grid
 from unplateau.data.pictures import choose
@@ -220,3 +221,16 @@ def test_further_mask_folders_are_left_alone(real):
     pictures = read_pictures(open_data(real("bubil_cells")), size=64, limit=30)
     assert pictures.task.names == ("cell",)
     assert set(pictures.groups) == {"d1", "d2", "d3"}
+
+
+def test_some_pictures_keep_what_is_theirs_in_the_order_asked_for():
+    pictures = make_pictures([f"g{place}" for place in range(6)], ["train"] * 3 + ["val"] * 3)
+    some = pictures.take((4, 1))
+    assert (some.names, some.groups, some.splits) == (
+        (pictures.names[4], pictures.names[1]),
+        ("g4", "g1"),
+        ("val", "train"),
+    )
+    assert torch.equal(some.images, pictures.images[[4, 1]])
+    assert torch.equal(some.masks, pictures.masks[[4, 1]])
+    assert (some.task, some.native) == (pictures.task, pictures.native)

@@ -5,8 +5,8 @@ Axes: N images, B images of a batch, C channels or classes, H W pixels, h w cell
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +117,20 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def take(self, rows: Sequence[int]) -> Pictures:
+        """Some of the pictures, in that order."""
+        names, groups, splits = (tuple(each[row] for row in rows) for each in (self.names, self.groups, self.splits))
+        places = list(rows)
+        return replace(
+            self,
+            images=self.images[places],
+            masks=self.masks[places],
+            names=names,
+            groups=groups,
+            splits=splits,
+            targets=None if self.targets is None else self.targets[places],
+        )
 
     @property
     def size(self) -> Size:

@@ -151,15 +151,11 @@ def _overlap(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> tuple[int, int
 
 def _fine(source: AbstractSource, pictures: Pictures, rows: tuple[int, ...]) -> Pictures:
     """Some of the pictures, read where the grid is coarser than `SIDE` and the images are not."""
-    names, groups, splits = (
-        tuple(each[row] for row in rows) for each in (pictures.names, pictures.groups, pictures.splits)
-    )
-    images, masks = pictures.images[list(rows)], pictures.masks[list(rows)]
-    some = replace(pictures, images=images, masks=masks, names=names, groups=groups, splits=splits)
+    some = pictures.take(rows)
     if min(max(pictures.native), SIDE) <= max(pictures.size):
         return some
     place = {name: index for index, name in enumerate(source.names)}
-    return read_again(PartSource(source, [place[name] for name in names]), some, size=SIDE)
+    return read_again(PartSource(source, [place[name] for name in some.names]), some, size=SIDE)
 
 
 def _pairs(pictures: Pictures) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:

@@ -35,7 +35,6 @@ def predict_images(
     folder: Path,
     ternary: Ternary | None = None,
     inference: Inference | None = None,
-    white: int | None = None,
 ) -> Iterator[Path]:
     """Write what the model says of each image, as the training data have it, and yield the path of each file.
 
@@ -44,8 +43,8 @@ def predict_images(
     - Multi-label masks in masks/CLASS/NAME.png, 0 and 1, and scores/CLASS/NAME.png.
     - Labels in labels.csv, and each class's score in scores.csv. Boxes with their scores in instances.json.
 
-    `inference` says how masks are answered, when not in one piece and once; a tile is in pixels of the image. `white`
-    is the full range of 16-bit images in training; None = as far as these tell, see `white_level`.
+    `inference` says how masks are answered, when not in one piece and once; a tile is in pixels of the image.
+    16-bit images are read on the scale of the training; where the model does not say it, on their own (`white_level`).
 
     Raises:
         DataError: an image cannot be read, in which case what was answered before it stays; two images share a name;
@@ -59,13 +58,13 @@ def predict_images(
             raise PieceError(
                 f"`tile` and `flips` are for masks, and the model's task is {saved.task.kind!r}: leave them out."
             )
-        yield from WRITERS[saved.task.kind](saved, images, folder, white or white_level(images))
+        yield from WRITERS[saved.task.kind](saved, images, folder, saved.white or white_level(images))
         return
     if ternary is not None and inference is not None:
         raise PieceError("`ternary` was calibrated without `tile` and `flips`, and holds without them: leave them out.")
-    full = white or white_level(images)
+    white = saved.white or white_level(images)
     for path in images:
-        scores = score_map(saved, read_image(path, lambda: full), inference)
+        scores = score_map(saved, read_image(path, lambda: white), inference)
         if saved.task.kind == "multi-label":
             yield from _write_layers(saved, scores, path.stem, folder)
             continue

@@ -32,7 +32,9 @@ class SavedModel:
 
     The threshold is for masks at the size that images come in. `made` says how it was trained, None when the file does
     not; `reported` is the IoU it was said to have on the grid, at the threshold that suits the grid. `native` is
-    the size of the images that the grid stood for, None when the file does not say.
+    the size of the images that the grid stood for, None when the file does not say. `white` is the value that was white
+    in the images of its training, where these had 16 bits: what is asked of it later is read on the same scale, which
+    new images alone cannot tell; None where they had 8, or the file does not say.
     """
 
     model: SegmentationModel
@@ -43,6 +45,7 @@ class SavedModel:
     made: Made | None = None
     reported: float = math.nan
     native: Size | None = None
+    white: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def save_model(saved: SavedModel, folder: Path, facts: dict[str, Any]) -> None:
         "made": plain(saved.made),
         "gates": plain(gates_of(extractor)),
         **facts,
+        **({} if saved.white is None else {"white": saved.white}),
     }
     write_json(folder / FACTS, content)
 
@@ -120,7 +124,7 @@ def _described(facts: dict[str, Any], folder: Path) -> SavedModel:
         model = SegmentationModel(extractor, decoder)
         threshold = math.nan if facts["threshold"] is None else float(facts["threshold"])
         height, width = (int(side) for side in facts["size"])
-        native = facts.get("native")
+        native, white = facts.get("native"), facts.get("white")
         reported = facts.get("iou")
         return SavedModel(
             model,
@@ -131,6 +135,7 @@ def _described(facts: dict[str, Any], folder: Path) -> SavedModel:
             _made(facts["made"]) if facts.get("made") else None,
             math.nan if reported is None else float(reported),
             (int(native[0]), int(native[1])) if native else None,
+            None if white is None else int(white),
         )
     except (KeyError, TypeError, ValueError, AttributeError, PieceError) as error:
         raise PieceError(

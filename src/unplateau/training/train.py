@@ -64,7 +64,8 @@ def train_model(
     save_log(trained.epochs, folder / LOG)
     made = Made(extractor, frozen, recipe, seed)
     threshold = facts.get("threshold", float("nan"))
-    saved = SavedModel(trained.model, task, decoder, pictures.size, threshold, made, native=pictures.native)
+    grid, native, white = pictures.size, pictures.native, pictures.white
+    saved = SavedModel(trained.model, task, decoder, grid, threshold, made, native=native, white=white)
     save_model(saved, folder, facts if teacher is None else {**facts, "teacher": str(teacher)})
     return facts
 

@@ -149,11 +149,7 @@ def spread_over(pictures: Pictures, most: int) -> Pictures:
     places = np.linspace(0, len(pictures) - 1, most).round().astype(int).tolist()
     if len({pictures.groups[place] for place in places}) < 2:
         return pictures
-    names, groups, splits = (
-        tuple(each[place] for place in places) for each in (pictures.names, pictures.groups, pictures.splits)
-    )
-    images, masks = pictures.images[places], pictures.masks[places]
-    return replace(pictures, images=images, masks=masks, names=names, groups=groups, splits=splits)
+    return pictures.take(places)
 
 
 def shrunk(pictures: Pictures, side: int) -> Pictures:

@@ -14,7 +14,6 @@ from unplateau.files import writable_folder
 from unplateau.training.calibrate import calibrate_model, load_ternary
 from unplateau.training.predict import predict_images
 from unplateau.training.saved import load_model
-from unplateau.training.scale import kept_white
 from unplateau.training.tiling import Inference
 from unplateau.types import Sample
 
@@ -96,5 +95,4 @@ def predict(
     decision = load_ternary(Path(model)) if ternary else None
     inference = Inference(tile=(tile, tile) if tile else None, flips=MIRRORED if flips else ())
     asked = inference if tile or flips else None
-    white = kept_white(Path(model))
-    return list(predict_images(saved, found, writable_folder(Path(out)), decision, asked, white))
+    return list(predict_images(saved, found, writable_folder(Path(out)), decision, asked))

@@ -18,7 +18,6 @@ from unplateau.progress import Told
 from unplateau.reports import write_comparison
 from unplateau.training.halving import suited
 from unplateau.training.recipe import Recipe
-from unplateau.training.scale import keep_white
 from unplateau.training.train import build_pieces, train_model
 from unplateau.types import Sample
 from unplateau.verbs.arguments import RecipeSaid, doubted, named_recipes, ordered, refuse_numbers, silent
@@ -93,7 +92,7 @@ def train(
     build_pieces(str(extractor), named, 1, frozen=frozen, seed=seed, kind=task)
     folder = writable_folder(Path(out))
     pictures = doubted(read_task(data, task, positive=positive, size=size, seed=seed, colours=colours))
-    facts = train_model(
+    return train_model(
         pictures,
         extractor=str(extractor),
         decoder=named,
@@ -105,8 +104,6 @@ def train(
         devices=devices,
         progress=progress,
     )
-    keep_white(folder, pictures.white)
-    return facts
 
 
 def compare(
