@@ -16,7 +16,8 @@ from made_run import made_run
 from unplateau.checks.alignment import AlignmentCheck, measure_alignment, read_scores
 from unplateau.checks.contours import ContoursCheck, ContoursMeasured, straightened
 from unplateau.data import open_data, read_pictures
-from unplateau.diagnosis.faults import Fault, _each_once, _wandering, _whole, concluded, either
+from unplateau.diagnosis.faults import _each_once, _wandering, concluded, either
+from unplateau.diagnosis.repairs import Fault, _whole
 from unplateau.experiments.plan import CONTEXT, mapped
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS

@@ -11,8 +11,9 @@ import pytest
 
 from made_run import changed, curve, made_run
 from unplateau.data import open_data, read_pictures, split
-from unplateau.diagnosis import faults as module
-from unplateau.diagnosis.faults import INVALID, Fault, Faults, as_it_is, find_faults, remedy_of, tried, try_repairs
+from unplateau.diagnosis import repairs as module
+from unplateau.diagnosis.faults import INVALID, Faults, find_faults
+from unplateau.diagnosis.repairs import Fault, as_it_is, remedy_of, teaches, tried, try_repairs
 from unplateau.experiments.fits import Fit, Fitted
 from unplateau.experiments.plan import CONTEXT, make_fits, make_plan
 from unplateau.experiments.run import Run
@@ -95,7 +96,7 @@ def tried_on(run: Run, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> tuple
     monkeypatch.setattr(module, "run_fits", trained)
     fits = make_fits(run.plan, run.pictures, run.folds, Recipe(), 0)
     own = [fit for fit in fits if fit.name == run.plan.baseline]
-    return try_repairs(run, faults, own, Path(), lambda *_: None), seen
+    return try_repairs(run, faults.faults, own, Path(), lambda *_: None), seen
 
 
 def test_a_repair_is_tried_on_each_fold_and_scored_on_the_repaired_masks(clean, monkeypatch):
@@ -134,7 +135,7 @@ def begun(fault: Fault, run: Run, monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
     monkeypatch.setattr(module, "run_fits", trained)
     fits = make_fits(run.plan, run.pictures, run.folds, Recipe(steps=100), 0)
     own = [fit for fit in fits if fit.name == run.plan.baseline]
-    try_repairs(run, Faults((), (fault,)), own, Path(), lambda *_: None, Path("model"))
+    try_repairs(run, (fault,), own, Path(), lambda *_: None, Path("model"))
     return seen
 
 
@@ -152,3 +153,34 @@ def test_masks_mended_in_part_may_gain_as_much_again():
     below, above = (made_run({"context": score}, noise=0.0, groups=40) for score in (0.5, 0.7))
     gain = remedy_of(changed(below, **{tried(fault): above.outcomes["context"]}), fault).gain
     assert gain.high >= 2 * gain.mean > 0
+
+
+def test_from_elsewhere_each_half_of_the_groups_that_report_is_taught_by_the_other(monkeypatch):
+    run = made_run(groups=60, noise=0.0)
+    assert teaches(run)
+    asked: list[Fit] = []
+
+    def trained(fits, views, folder, told):
+        asked.extend(fits)
+        whole = [run.outcomes[run.plan.baseline][fit.fold] for fit in fits]
+        places = [np.searchsorted(run.folds[fit.fold].report, fit.parts.report) for fit in fits]
+        return [replace(each, report=each.report.take(p)) for each, p in zip(whole, places, strict=True)]
+
+    monkeypatch.setattr(module, "run_fits", trained)
+    fits = make_fits(run.plan, run.pictures, run.folds, Recipe(), 0)
+    own = [fit for fit in fits if fit.name == run.plan.baseline]
+    fault = Fault("fix-domain", "new data", "Elsewhere.", there=True)
+    after = try_repairs(run, (fault,), own, Path(), lambda *_: None)
+    for fit in asked:
+        groups = [{run.pictures.groups[index] for index in part} for part in (fit.parts.fit, fit.parts.report)]
+        assert not groups[0] & groups[1]
+        assert {*fit.parts.fit, *fit.parts.report} == set(run.folds[fit.fold].report)
+    # Put together again in the order of the report part: the same answers as before gain nothing.
+    for before, joined in zip(run.outcomes[run.plan.baseline], after.outcomes[tried(fault)], strict=True):
+        assert np.array_equal(before.report.histograms, joined.report.histograms)
+        assert len(joined.inner) == 0
+    assert remedy_of(after, fault).gain.mean == pytest.approx(0.0, abs=1e-9)
+
+
+def test_few_groups_that_report_teach_nothing():
+    assert not teaches(made_run(groups=20))

@@ -30,7 +30,8 @@ from unplateau.checks.overfit import (
 from unplateau.data import open_data, read_pictures, split
 from unplateau.data.transforms import NONE
 from unplateau.diagnosis import faults as module
-from unplateau.diagnosis.faults import Faults, remedy_of, tried, try_repairs
+from unplateau.diagnosis import repairs
+from unplateau.diagnosis.repairs import remedy_of, tried, try_repairs
 from unplateau.experiments.fits import Fit, run_fit
 from unplateau.experiments.plan import make_fits, make_plan
 from unplateau.experiments.run import Run
@@ -214,10 +215,10 @@ def test_the_remedy_is_priced_by_training_with_the_part_put_right(bare, monkeypa
         asked.extend(fits)
         return [better for _ in fits]
 
-    monkeypatch.setattr(module, "run_fits", fake)
+    monkeypatch.setattr(repairs, "run_fits", fake)
     batch = batch_of(run.pictures, own.parts)
     alone = replace(run, folds=(Fold(batch, batch, batch),), outcomes={run.plan.baseline: (worse,)}, _sums={})
-    after = try_repairs(alone, Faults((), (fault,)), [bad], Path(), lambda *_: None)
+    after = try_repairs(alone, (fault,), [bad], Path(), lambda *_: None)
     assert [(fit.name, fit.view, fit.recipe.learning_rate) for fit in asked] == [(tried(fault), "image", RATE)]
     remedy = remedy_of(after, fault)
     assert remedy.gain.mean == pytest.approx(after.reading(tried(fault)).mean - after.reading(run.plan.baseline).mean)

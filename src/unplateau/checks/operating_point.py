@@ -8,15 +8,13 @@ from typing import final
 import numpy as np
 
 from unplateau.checks.check import AbstractCheck
+from unplateau.experiments.crossfit import crossfitted
 from unplateau.experiments.run import Run, Sums
-from unplateau.measures.thresholds import THRESHOLDS, ScoreTable, best_threshold, counts_at, iou_by_threshold, join
+from unplateau.measures.thresholds import THRESHOLDS, best_threshold, counts_at, iou_by_threshold, join
 from unplateau.types import Epoch, Finding, Interval, Verdict
 
 WORTH = 0.01
 """Regret in IoU from which moving the threshold is worth it: it costs nothing but is not free of noise."""
-
-PARTS = 10
-"""Parts that the groups are dealt to where they choose for each other: each threshold then rests on nine tenths."""
 
 
 @dataclass(frozen=True)
@@ -131,27 +129,6 @@ def variance_explained(curves: list[tuple[Epoch, ...]]) -> tuple[float, float]:
     joint = np.cov(np.stack([change[finite], threshold[finite], coverage[finite]]))
     squared = joint[0, 2] ** 2 / (joint[0, 0] * joint[2, 2]) if joint[2, 2] > 1e-12 else 0.0
     return float(joint[0, 1] / joint[0, 0]), float(squared)
-
-
-def crossfitted(run: Run, tables: list[ScoreTable], inner: list[ScoreTable]) -> Sums:
-    """Counts of report images (one table a fold), each group at the threshold that inner images and others choose.
-
-    The groups are dealt to at most `PARTS` parts by the seed; where the others hold no such class the threshold is 0.5.
-    """
-    compare, generator = run.resampler, np.random.default_rng(run.seed)
-    reported = np.unique(np.concatenate([compare.groups[report] for report in compare.reports]))
-    part_of = np.zeros(len(compare.groups), np.int64)
-    part_of[generator.permutation(reported)] = np.arange(len(reported)) % PARTS
-    found = []
-    for number, (table, choosing) in enumerate(zip(tables, inner, strict=True)):
-        chosen_on = [choosing] if len(choosing) else []
-        parts = part_of[compare.groups[compare.reports[number]]]
-        counts = np.zeros_like(table.argmax)
-        for part in np.unique(parts):
-            chosen = best_threshold(join([*chosen_on, table.take(np.flatnonzero(parts != part))]))
-            counts[parts == part] = table.at(chosen if np.isfinite(chosen) else 0.5)[parts == part]
-        found.append(compare.sums(number, counts))
-    return np.stack(found)
 
 
 def _moved(measured: OperatingMeasured) -> str:

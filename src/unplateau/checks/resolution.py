@@ -9,6 +9,7 @@ import numpy as np
 
 from unplateau.checks.check import AbstractCheck
 from unplateau.data.tasks import task_mask
+from unplateau.experiments.crossfit import fairly
 from unplateau.experiments.fits import spread
 from unplateau.experiments.gains import beside
 from unplateau.experiments.run import Run
@@ -126,6 +127,6 @@ def _tried(run: Run, here: Interval, finer: Interval) -> Interval | None:
     trial = run.trial(FINER)
     if trial is None:
         return None
-    above, below = run.sums(trial.name), beside(run)
+    above, below = fairly(run, trial.name), beside(run)
     centre = finer.mean * run.resampler.mean(above) - here.mean * run.resampler.mean(below)
     return interval(centre, finer.mean * run.resampler.draws(above) - here.mean * run.resampler.draws(below))

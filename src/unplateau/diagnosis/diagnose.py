@@ -29,7 +29,8 @@ from unplateau.data.pictures import read_again
 from unplateau.data.sources import AbstractSource
 from unplateau.data.splits import refuse_no_inner, split
 from unplateau.data.transforms import Augmentation
-from unplateau.diagnosis.faults import Faults, find_faults, try_repairs
+from unplateau.diagnosis.faults import Faults, find_faults
+from unplateau.diagnosis.repairs import try_repairs
 from unplateau.diagnosis.settling import settled
 from unplateau.diagnosis.stages import first_stage, later_stages
 from unplateau.experiments.fits import Fit, Views, by_name, run_fits
@@ -170,7 +171,7 @@ def _in_stages(
     done = len(first)
     run = _controlled(run, own[0], replace(order, told=lambda *_: order.told(done, len(fits), "a control")))
     faults = find_faults(run, own[0])
-    run = try_repairs(run, faults, own, order.cache, lambda *_: order.told(done, len(fits), "a repair"), start)
+    run = try_repairs(run, faults.faults, own, order.cache, lambda *_: order.told(done, len(fits), "a repair"), start)
     for stage in later_stages(run, fits):
         if not order.thorough and settled(run, faults):
             break

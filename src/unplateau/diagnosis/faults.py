@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -26,13 +25,10 @@ from unplateau.checks.normalisation import NormalisationCheck, NormalisationMeas
 from unplateau.checks.overfit import OverfitCheck, OverfitMeasured
 from unplateau.checks.realigned import realigned
 from unplateau.checks.shuffled import ShuffledCheck
-from unplateau.experiments.fits import Fit, Fitted, run_fits
+from unplateau.diagnosis.repairs import Fault, at_home, rescored, teaches
+from unplateau.experiments.fits import Fit
 from unplateau.experiments.run import Run, Sums, decided
-from unplateau.experiments.trials import resumed
-from unplateau.measures.scoring import score_images
-from unplateau.measures.thresholds import BINS, ScoreTable, counts_at, mean_iou
-from unplateau.progress import Told
-from unplateau.types import Finding, Interval, Pictures, Remedy, Verdict
+from unplateau.types import Finding, Interval, Verdict
 
 INVALID = ("fix-leak", "fix-metric")
 """Faults of the number itself: until they are put right no other gain can be believed."""
@@ -40,35 +36,6 @@ INVALID = ("fix-leak", "fix-metric")
 
 MANY, WORTH = 0.05, 0.01
 """Share of the images that report, and change of the IoU, from which twins in training make the number useless."""
-
-
-SHORT_OF_IT = 0.1
-"""Share of a gain that going on from old weights for half of the steps may miss: .374 was told as .347."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that surely is wrong. `repaired` is what to train on to see what it costs, `instead` how to train where
-    that is what is wrong; None where no training can tell, and then `gain` says by how much the number is off. `partly`
-    where the repair leaves out what is doubtful: then the old number is what was counted with it. `resumes` where most
-    of what the model has learnt still holds on repaired masks, so that it may go on from there. The repair puts right a
-    `share` of what is wrong: between what a training on it adds and that many times as much lies the whole.
-    """
-
-    remedy: str
-    cost: str
-    claim: str
-    repaired: Pictures | None = None
-    gain: Interval | None = None
-    partly: bool = False
-    instead: Fit | None = None
-    resumes: bool = False
-    share: float = 1.0
-
-    @property
-    def trained(self) -> bool:
-        """Whether a training tells what putting it right adds."""
-        return self.repaired is not None or self.instead is not None
 
 
 @dataclass(frozen=True)
@@ -140,87 +107,6 @@ def _each_once(faults: list[Fault]) -> tuple[Fault, ...]:
     return tuple(first.values())
 
 
-def tried(fault: Fault) -> str:
-    """What the trainings on repaired data are called."""
-    return f"repaired {fault.remedy}"
-
-
-def as_it_is(fault: Fault) -> str:
-    """What the baseline's own answers are called when the repaired masks score them."""
-    return f"as is {fault.remedy}"
-
-
-def try_repairs(run: Run, faults: Faults, fits: list[Fit], cache: Path, told: Told, start: Path | None = None) -> Run:
-    """The run with the outcomes of the baseline trained on repaired masks, and of its old answers scored on them; or
-    trained as it should have been.
-
-    `fits` are the baseline's own trainings, one a fold. Where a fault resumes and its weights are in the folder `start`
-    they go on from them for half of their steps; others begin anew.
-    """
-    outcomes = dict(run.outcomes)
-    for fault in faults.faults:
-        if fault.instead is not None:
-            other = [replace(_instead(fit, fault.instead), name=tried(fault), maps=()) for fit in fits]
-            # Another training brings a threshold of its own: the one in force belongs to what was wrong.
-            outcomes[tried(fault)] = tuple(run_fits(other, {"image": run.pictures}, cache, told))
-        if fault.repaired is None:
-            continue
-        goes_on = fault.resumes and start
-        begun = [replace(fit, start=start, recipe=resumed(fit.recipe)) if goes_on else fit for fit in fits]
-        again = [replace(fit, name=tried(fault), view=tried(fault), maps=()) for fit in begun]
-        imposed = run.outcomes[run.plan.baseline][0].imposed
-        done = run_fits(again, {tried(fault): fault.repaired}, cache, told)
-        outcomes[tried(fault)] = tuple(replace(each, fixed=imposed) for each in done)
-        outcomes[as_it_is(fault)] = tuple(_rescored(run, fault.repaired, number) for number in range(len(run.folds)))
-    return replace(run, outcomes=outcomes, _sums={})
-
-
-def remedy_of(run: Run, fault: Fault) -> Remedy:
-    """The remedy of a fault with what it adds."""
-    if not fault.trained:
-        gain = fault.gain or Interval(math.nan, math.nan, math.nan)
-        return Remedy(fault.remedy, gain, fault.cost, (fault.claim,))
-    compare = run.resampler
-    above = run.sums(tried(fault))
-    if fault.share < 1:
-        # Where a model has blurred what is wrong its old answers gain by better masks too, with no luck of a training.
-        above = max(above, run.sums(as_it_is(fault)), key=compare.mean)
-    below = run.sums(run.plan.baseline if fault.partly or fault.instead else as_it_is(fault))
-    where = ("on the repaired masks", " on them") if fault.repaired is not None else ("with that put right", "")
-    evidence = (
-        fault.claim,
-        f"Trained {where[0]} the baseline scores {compare.interval(run.sums(tried(fault))):.3f}{where[1]}; as it is, "
-        f"{compare.interval(below):.3f}.",
-    )
-    gain = compare.difference(above, below)
-    # As much again may lie in what was not found, or left out as doubtful; half of the steps do not go all the way.
-    more = (1.0 if fault.partly else SHORT_OF_IT if fault.resumes else 0.0) * max(0.0, gain.mean)
-    gain = Interval(gain.mean, gain.low, gain.high + more)
-    if 0 < fault.share < 1 and gain.mean > 0:
-        gain = _whole(gain, fault.share, 1 - compare.mean(below))
-    return Remedy(fault.remedy, gain, fault.cost, evidence)
-
-
-def _whole(gain: Interval, share: float, room: float) -> Interval:
-    """What putting all of a fault right adds, where a `share` of it adds `gain`: no less than that, and at most in
-    proportion; in the middle. `room` is all there is to gain.
-    """
-    most = max(min(gain.mean / share, room), gain.mean)
-    return Interval((gain.mean + most) / 2, gain.low, max(most, gain.high))
-
-
-def _instead(fit: Fit, other: Fit) -> Fit:
-    """The fit with the pieces and the recipe of another."""
-    return replace(fit, extractor=other.extractor, frozen=other.frozen, recipe=other.recipe)
-
-
-def _rescored(run: Run, repaired: Pictures, number: int) -> Fitted:
-    """The baseline's outcome on one fold with its report part scored on repaired masks."""
-    fitted, report = run.outcomes[run.plan.baseline][number], list(run.folds[number].report)
-    scores = (fitted.maps[: len(report)].astype(np.float32) + 0.5) / BINS
-    return replace(fitted, report=score_images(scores, repaired.masks[report].numpy()))
-
-
 # ---- what follows from a concern -----------------------------------------------------------------------------
 
 Measured = TypeVar("Measured")
@@ -251,8 +137,8 @@ def _wandering(run: Run, measured: ContoursMeasured, claim: str) -> Fault | None
     have drawn it.
     """
     mended = straightened(run.source, run.pictures)
-    rescored = [run.resampler.sums(place, decided(_rescored(run, mended, place))) for place in range(len(run.folds))]
-    if run.resampler.difference(np.stack(rescored), run.sums(run.plan.baseline)).low <= 0:
+    again = [run.resampler.sums(place, decided(rescored(run, mended, place))) for place in range(len(run.folds))]
+    if run.resampler.difference(np.stack(again), run.sums(run.plan.baseline)).low <= 0:
         return None
     share = share_straightened(run.source, run.pictures, measured, run.seed)
     return Fault("relabel", "annotation work", claim, mended, partly=True, resumes=True, share=share)
@@ -284,7 +170,9 @@ def misreported(_: Run, measured: MetricMeasured, claim: str) -> Fault:
 
 
 def _from_elsewhere(run: Run, measured: DomainMeasured, claim: str) -> Fault | None:
-    return Fault("fix-domain", "new data", claim, gain=at_home(run)) if measured.differences else None
+    if not measured.differences:
+        return None
+    return Fault("fix-domain", "new data", claim, gain=at_home(run), there=teaches(run))
 
 
 def _untrainable(own: Fit | None, _: Run, measured: OverfitMeasured, claim: str) -> Fault | None:
@@ -315,25 +203,6 @@ def without_twins(run: Run, measured: LeaksMeasured) -> Interval:
     kept = np.array([name not in twins for name in run.pictures.names])
     baseline = run.plan.baseline
     return run.resampler.difference(_only(run, baseline, kept), run.sums(baseline))
-
-
-def at_home(run: Run) -> Interval:
-    """What the baseline scores on held-out images from where it was trained, minus what it scores where it reports.
-
-    Images from there may be easier or harder than those that report, which no training here tells: the interval is from
-    half of that to twice as much, and the chance of the images on top.
-    """
-    fits = run.outcomes[run.plan.baseline]
-    inner = np.array([_iou(fitted.inner, fitted.threshold) for fitted in fits])
-    report = run.reading(run.plan.baseline)
-    gain = float(inner.mean()) - report.mean
-    spread = (report.high - report.low) / 2
-    low, high = sorted((gain / 2, 2 * gain))
-    return Interval(gain, low - spread, min(high + spread, 1 - report.mean))
-
-
-def _iou(table: ScoreTable, threshold: float) -> float:
-    return mean_iou(counts_at(table, threshold))
 
 
 def _only(run: Run, name: str, kept: NDArray[np.bool_]) -> Sums:

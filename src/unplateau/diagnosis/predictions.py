@@ -24,7 +24,8 @@ from unplateau.data.part import PartSource
 from unplateau.data.pictures import choose, read_pictures
 from unplateau.data.sources import AbstractSource
 from unplateau.data.tasks import task_mask
-from unplateau.diagnosis.faults import Fault, Faults, concluded, leaked, misreported
+from unplateau.diagnosis.faults import Faults, concluded, leaked, misreported
+from unplateau.diagnosis.repairs import Fault
 from unplateau.errors import DataError
 from unplateau.experiments.fits import SEEN, Fitted, spread
 from unplateau.experiments.plan import Plan, RungPlan, mapped

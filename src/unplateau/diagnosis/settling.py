@@ -8,7 +8,9 @@ from unplateau.checks.data_scale import FEW, DataScaleCheck, by_gap, unrelated
 from unplateau.checks.ladder import PRIOR, climbed
 from unplateau.checks.operating_point import OperatingPointCheck
 from unplateau.checks.resolution import finer_gain
-from unplateau.diagnosis.faults import INVALID, Fault, Faults, remedy_of
+from unplateau.diagnosis.faults import INVALID, Faults
+from unplateau.diagnosis.repairs import Fault, remedy_of
+from unplateau.experiments.crossfit import fairly
 from unplateau.experiments.gains import TIE, beside, over_seeds
 from unplateau.experiments.plan import CANDIDATE, CONTEXT
 from unplateau.experiments.run import Run
@@ -88,7 +90,7 @@ def tried(run: Run) -> tuple[Trial, ...]:
 
 def trial_gain(run: Run, trial: Trial) -> Interval:
     """What a trial adds to the model in question, as wide as seeds make it."""
-    return over_seeds(run.resampler.difference(run.sums(trial.name), beside(run)), run)
+    return over_seeds(run.resampler.difference(fairly(run, trial.name), beside(run)), run)
 
 
 def contested_gain(run: Run, trial: Trial) -> Interval | None:
@@ -112,8 +114,8 @@ def candidate_gain(run: Run) -> Interval | None:
     if not run.plan.trials or CANDIDATE not in run.outcomes:
         return None
     # Of a long run the candidate has the whole training, which no rehearsal stands beside.
-    below = run.sums(run.plan.baseline) if run.plan.rehearsal else beside(run)
-    return over_seeds(run.resampler.difference(run.sums(CANDIDATE), below), run)
+    below = fairly(run, run.plan.baseline) if run.plan.rehearsal else beside(run)
+    return over_seeds(run.resampler.difference(fairly(run, CANDIDATE), below), run)
 
 
 def _clear(gain: Interval, cost: str) -> bool:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from unplateau.checks.check import UNMEASURED
 from unplateau.diagnosis.diagnose import Measurements
-from unplateau.diagnosis.faults import INVALID, Fault, remedy_of
+from unplateau.diagnosis.faults import INVALID
 from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
+from unplateau.diagnosis.repairs import Fault, remedy_of
 from unplateau.diagnosis.settling import FEWEST, candidate_gain, contested_gain, repair_gain, trial_gain, tried
 from unplateau.experiments.gains import TIE, over_seeds, worth_listing
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, UNTRAINED
@@ -206,9 +207,7 @@ def _train_longer(run: Run, measured: Measurements) -> Remedy | None:
 
 def _move_threshold(run: Run, measured: Measurements) -> Remedy | None:
     operating = measured.operating
-    elsewhere = any(fault.remedy == "fix-domain" for fault in measured.faults.faults)
-    if not operating.thresholds or (elsewhere and run.outcomes[run.plan.baseline][0].imposed is None):
-        # A threshold that was right where the images come from is a symptom of where they go.
+    if not operating.thresholds:
         return None
     evidence = f"The best threshold is {operating.best:.2f}, the chosen one {operating.chosen:.2f} on average"
     evidence += ", on the masks as they came." if operating.native else "."

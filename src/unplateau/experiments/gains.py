@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from unplateau.experiments.crossfit import fairly
 from unplateau.experiments.run import Run, Sums
 from unplateau.experiments.trials import AGAIN
 from unplateau.types import Interval
@@ -35,14 +36,14 @@ def seed_spread(run: Run) -> float:
     """`SEED_SPREAD`, or more where the model in question, trained again from another seed, came out elsewhere."""
     if AGAIN not in run.outcomes:
         return SEED_SPREAD
-    apart = run.reading(AGAIN).mean - run.reading(run.plan.control).mean
+    apart = run.resampler.mean(fairly(run, AGAIN)) - run.resampler.mean(fairly(run, run.plan.control))
     return math.sqrt((BELIEF * SEED_SPREAD**2 + apart**2) / (BELIEF + 1))
 
 
 def beside(run: Run) -> Sums:
     """What a trial is compared with: the model in question, pooled with itself from another seed where it has one."""
-    control = run.sums(run.plan.control)
-    return (control + run.sums(AGAIN)) / 2 if AGAIN in run.outcomes else control
+    control = fairly(run, run.plan.control)
+    return (control + fairly(run, AGAIN)) / 2 if AGAIN in run.outcomes else control
 
 
 def over_seeds(gain: Interval, run: Run) -> Interval:
