@@ -3,10 +3,11 @@
     python -m benchmarks.truth --quick
     python -m benchmarks.truth --blind
     python -m benchmarks.truth --unseen
+    python -m benchmarks.truth --held
     python -m benchmarks.truth --full
 
 Prints a row a case and one line of JSON at the end. Cases whose base took part in fitting anything are summed apart.
-`--blind` is of bases that nothing was fitted on or mended by when it was first run, and so was `--unseen`. A case that
+`--blind` is of bases that nothing was fitted on or mended by when it was first run, and so were the others. A case that
 the door refuses costs no training: its ratio counts as 0. The truth is `oracle.json`, made by
 `python -m benchmarks.truth.oracle`. What is done is kept in `runs/truth`.
 """

@@ -126,6 +126,9 @@ HALVES = mixture({"texture": 0.5, "geometry": 0.5})
 THIRDS = mixture({"fire": 0.65, "geometry": 0.35})
 """The same, of colour for the larger part."""
 
+FAR = mixture({"fire": 0.5, "context": 0.5})
+"""The same, of colour and of what lies far away."""
+
 BASES = {
     base.name: base
     for base in (
@@ -142,6 +145,8 @@ BASES = {
         Base("isbi_membrane", partial(real, "isbi_membrane", 1, tiled=True), 160, fitted=False),
         Base("cracks-dealt-anew", partial(real, "crackforest_full", 1, tiled=True, deal=6), 160, fitted=False),
         Base("colour-or-shape", partial(planted, "mixed", THIRDS, 79), 200, fitted=False),
+        Base("camvid", partial(real, "camvid", 8), 160, fitted=False),
+        Base("colour-or-context", partial(planted, "mixed", FAR, 80), 260, fitted=False),
     )
 }
 
@@ -153,6 +158,7 @@ REAL = {
     "crackforest_full": "crackforest_full",
     "isbi_membrane": "isbi_membrane",
     "cracks-dealt-anew": "crackforest_full",
+    "camvid": "camvid",
 }
 """Which folder of `DATA` a base is made of; planted ones need none."""
 
