@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from unplateau.checks.data_scale import FEW, by_gap, unrelated
 from unplateau.checks.ladder import PRIOR
 from unplateau.diagnosis.diagnose import Measurements
@@ -38,13 +40,17 @@ def by_heart(measured: Measurements) -> Interval | None:
 
 
 def rough_contours(run: Run, measured: Measurements, others: float) -> Remedy | None:
-    """Redrawing, concluded from what does not help: the objects are found, their contours are not, nor on images seen.
+    """Redrawing, concluded from what does not help: the objects are found, their contours are not, nor on images seen,
+    and these surely lie a little off the edges of their images.
 
     `others` is the largest gain of any other remedy.
     """
-    gains = next(each for each in measured.findings if each.check == "anatomy").measured.get("gains", {})
-    capacity = measured.capacity
+    gains = _measured(measured, "anatomy").get("gains", {})
+    capacity, off = measured.capacity, _measured(measured, "contours").get("gain")
     if not gains or capacity is None or measured.data is None or not tried(run):
+        return None
+    if not isinstance(off, Interval) or not off.low > 0:
+        # Thin things score little by their contours however well these are drawn.
         return None
     edges = gains["boundary"].mean + gains["extent"].mean
     objects = sum(max(0.0, gains[kind].mean) for kind in ("missed", "spurious", "merged or split"))
@@ -58,6 +64,10 @@ def rough_contours(run: Run, measured: Measurements, others: float) -> Remedy | 
         "not measured."
     )
     return Remedy("relabel", Interval(edges, edges / 4, rest), "annotation work", (said,))
+
+
+def _measured(measured: Measurements, check: str) -> dict[str, Any]:
+    return next((each.measured for each in measured.findings if each.check == check), {})
 
 
 def unlearnt(run: Run) -> Interval | None:
