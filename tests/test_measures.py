@@ -24,6 +24,7 @@ from unplateau.measures.thresholds import (
     mean_iou,
     net_area,
     net_threshold,
+    ranking,
 )
 
 SCORES = arrays(np.float64, (3, 1, 6, 5), elements=st.floats(0, 1, width=32))
@@ -64,6 +65,16 @@ def test_best_threshold_is_not_beaten(scores, truth):
     curve = iou_by_threshold(table)[0]
     if np.isfinite(threshold):
         assert mean_iou(table.at(threshold)) == pytest.approx(curve.max())
+
+
+@given(SCORES, TRUTH)
+@settings(max_examples=40, deadline=None)
+def test_ranking_is_the_share_of_pairs_put_in_order(scores, truth):
+    scores = np.floor(scores * BINS) / BINS
+    true, false = scores[:, 0][truth == 1][:, None], scores[:, 0][truth == 0][None]
+    pairs = (true > false) + (true == false) / 2
+    expected = pairs.mean() if pairs.size else np.nan
+    assert ranking(score_images(scores, truth)) == pytest.approx(expected, nan_ok=True)
 
 
 def groups_that_would_move_it_to(*wanted):

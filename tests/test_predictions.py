@@ -238,6 +238,13 @@ def test_maps_of_images_without_the_class_are_refused(tmp_path):
         answers_given(open_data(listed), Saved(write_maps(tmp_path / "maps", listed[8:])))
 
 
+def test_maps_of_the_background_are_refused(tmp_path):
+    listed = samples()
+    maps = write_maps(tmp_path / "maps", listed, lambda mask, seed: 1 - doubted(mask, seed))
+    with pytest.raises(DataError, match="Save 1 - p"):
+        answers_given(open_data(listed), Saved(maps), positive=[1])
+
+
 def test_what_is_odd_is_said_and_not_refused(tmp_path):
     listed = samples()
     folder = write_maps(tmp_path / "maps", listed[:12], lambda mask, _: (mask[::2, ::2] == 1).astype(np.float32))

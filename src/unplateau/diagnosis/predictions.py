@@ -32,7 +32,7 @@ from unplateau.experiments.plan import Plan, RungPlan, mapped
 from unplateau.experiments.run import Run
 from unplateau.experiments.views import object_diameter
 from unplateau.measures.scoring import score_images
-from unplateau.measures.thresholds import BINS, ScoreTable, counts_at
+from unplateau.measures.thresholds import BINS, ScoreTable, counts_at, ranking
 from unplateau.types import IGNORE, Epoch, Finding, Fold, Pictures, Verdict
 
 PIXELS = 40_000_000
@@ -42,6 +42,9 @@ BASELINE = "baseline"
 
 OF_TRAININGS = ("one-batch overfit", "shuffled labels", "normalisation")
 """Checks of how a model was trained and fed, of which saved answers say nothing."""
+
+INVERTED = 0.2
+"""Chance that a true pixel scores more than a false one under which maps are of the background: guesses have a half."""
 
 NAMELESS = "saved predictions"
 """What stands for the name of an extractor that nobody said."""
@@ -74,7 +77,8 @@ def answers_given(
     `size` is the long side of the grid that all is scored on: None = as the images came, or what `PIXELS` allows.
 
     Raises:
-        DataError: the data or the maps break a rule, or fewer than two groups of images have a map.
+        DataError: the data or the maps break a rule, fewer than two groups of images have a map, or the maps are those
+            of the background.
     """
     found = find_answers(said.folder, source.names)
     part = PartSource(source, taking_part(source, set(found), limit, seed))
@@ -97,6 +101,7 @@ def answers_given(
         said.reported,
         answered=answers.size,
     )
+    _refuse_inverted(run)
     exact = None
     if math.isfinite(said.reported):
         exact = metric_at_native(run, {name: found[name] for name in pictures.names}, said.threshold)
@@ -163,6 +168,16 @@ def scored_part(pictures: Pictures, images: int) -> tuple[Fold, tuple[str, ...]]
             "Add maps of other images, or check `positive`."
         )
     return Fold(fit, (), report), tuple(said)
+
+
+def _refuse_inverted(run: Run) -> None:
+    table = run.outcomes[BASELINE][0].report
+    if not run.binary or not (right := ranking(table)) < INVERTED:
+        return
+    raise DataError(
+        f"`predictions` must hold the probability of the positive class; one of its pixels scores more than another "
+        f"in {right:.0%} of all pairs, as if they were of the background. Save 1 - p, or check `positive`."
+    )
 
 
 def metric_at_native(run: Run, files: Mapping[str, Path], threshold: float) -> MetricMeasured:

@@ -202,3 +202,16 @@ def average_precision(table: ScoreTable) -> float:
         return float("nan")
     recall = hit[occurs] / hit[occurs, -1:]
     return float((np.diff(recall, axis=-1, prepend=0) * precision[occurs]).sum(-1).mean())
+
+
+def ranking(table: ScoreTable) -> float:
+    """Chance that a true pixel of the pooled images scores more than a false one, ties by half; mean over classes.
+
+    The area under the receiver operating characteristic (Hanley and McNeil, Radiology 143, 1982); nan where a class has
+    pixels of one kind alone.
+    """
+    false, true = np.moveaxis(table.histograms.sum(0).astype(np.float64), 1, 0)
+    below = false.cumsum(-1) - false / 2
+    pairs = true.sum(-1) * false.sum(-1)
+    won = np.divide((true * below).sum(-1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+    return float(won.mean())
