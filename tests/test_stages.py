@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from made_run import changed, made_pictures, made_run
+from made_run import changed, made_pictures, made_run, table
 from unplateau.checks.curve import twice_gain
+from unplateau.checks.operating_point import OperatingPointCheck
 from unplateau.checks.repeat import RepeatCheck
 from unplateau.data.splits import split
 from unplateau.diagnosis.faults import Faults
 from unplateau.diagnosis.settling import settled, trial_gain
-from unplateau.diagnosis.stages import later_stages
+from unplateau.diagnosis.stages import confirming, later_stages
 from unplateau.experiments.fits import Fit
 from unplateau.experiments.plan import (
     CANDIDATE,
@@ -112,6 +114,48 @@ def test_seeds_that_lie_apart_are_a_concern_and_said_in_the_evidence():
     assert check.judge(check.measure(made_run())).verdict is Verdict.UNDETERMINED
 
 
+def test_the_two_most_promising_trials_are_trained_from_another_seed_and_pooled_with_it():
+    run = with_trials(made_run({"context": 0.5}, noise=0.0, groups=40))
+    scored = {"rebalance": 0.4, "stronger-decoder": 0.55, "larger-extractor": 0.6, LONGER: 0.5}
+    at = {score: made_run({"context": score}, noise=0.0, groups=40).outcomes["context"] for score in scored.values()}
+    run = changed(run, **{f"trial {remedy}": at[score] for remedy, score in scored.items()})
+    fit = make_fits(run.plan, run.pictures, run.folds[:1], Recipe(steps=4), 0)[0]
+    fits = [replace(fit, name=f"trial {remedy}", seed=place) for place, remedy in enumerate(scored)]
+    again = confirming(run, fits)
+    assert {each.name for each in again} == {"trial larger-extractor again", "trial stronger-decoder again"}
+    assert not {each.seed for each in again} & {each.seed for each in fits}
+    lucky = changed(run, **{"trial larger-extractor again": at[0.4]})
+    assert larger_gain(run).mean == pytest.approx(0.1, abs=0.02)
+    assert larger_gain(lucky).mean == pytest.approx(0.0, abs=0.02)
+
+
+def with_a_threshold_that_few_images_choose(run: Run, name: str) -> Run:
+    """The run with that training's answers read too high: the one inner image chooses .5 where .2 tells all apart."""
+    parts = [
+        replace(each, inner=table(np.array([0.5])), report=table(np.full(len(each.report), 0.5), cut=0.2))
+        for each in run.outcomes[name]
+    ]
+    return changed(run, **{name: tuple(parts)})
+
+
+def test_a_trial_is_not_judged_by_the_threshold_that_few_images_chose_for_it():
+    run = with_another_seed(0.5)
+    run = with_a_threshold_that_few_images_choose(run, "trial larger-extractor")
+    assert run.reading("trial larger-extractor").mean < 0.1
+    assert larger_gain(run).mean == pytest.approx(0.0, abs=0.03)
+
+
+def test_a_threshold_that_suits_a_single_group_is_no_gain_for_others():
+    run = with_a_threshold_that_few_images_choose(made_run({"context": 0.5}, groups=40), "context")
+    alone = replace(run.pictures, groups=("one",) * len(run.pictures))
+    regret = {
+        of: OperatingPointCheck().measure(each).regret
+        for of, each in (("many", run), ("one", replace(run, pictures=alone)))
+    }
+    assert regret["many"].low > 0.3
+    assert regret["one"].mean == pytest.approx(0.0, abs=1e-9)
+
+
 # ---- in which order ------------------------------------------------------------------------------------------
 
 
@@ -125,7 +169,8 @@ def staged(run: Run) -> list[list[str]]:
     fits = make_fits(run.plan, run.pictures, run.folds[:1], recipe, 0)
     again = [AGAIN, *(trial.name for trial in run.plan.trials)] if run.plan.trials else []
     wanted = [*fits, *(replace(fits[0], name=name) for name in again)]
-    return [sorted(fit.name for fit in stage) for stage in later_stages(run, wanted)]
+    stages = [sorted(fit.name for fit in stage(run)) for stage in later_stages(run, wanted)]
+    return [stage for stage in stages if stage]
 
 
 def test_what_is_known_by_heart_asks_for_data_first_and_what_is_not_for_another_model():

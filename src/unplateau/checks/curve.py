@@ -9,8 +9,7 @@ import numpy as np
 
 from unplateau.checks.check import AbstractCheck
 from unplateau.checks.scaling import foretell
-from unplateau.experiments.crossfit import fairly
-from unplateau.experiments.gains import beside
+from unplateau.experiments.gains import beside, of_trial
 from unplateau.experiments.plan import HALF_STEPS
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import LONGER
@@ -108,7 +107,7 @@ def _numbers(measured: CurveMeasured) -> dict[str, Any]:
 def twice_gain(run: Run) -> Interval:
     """What twice the steps are foretold to add to the baseline, or what its trial with more of them added."""
     if trial := run.trial(LONGER):
-        return run.resampler.difference(fairly(run, trial.name), beside(run))
+        return run.resampler.difference(of_trial(run, trial), beside(run))
     full, half = run.sums(run.plan.baseline), run.sums(HALF_STEPS)
     draws = np.stack([run.resampler.draws(half), run.resampler.draws(full)], axis=1)
     means = np.array([run.resampler.mean(half), run.resampler.mean(full)])

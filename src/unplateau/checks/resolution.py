@@ -9,9 +9,8 @@ import numpy as np
 
 from unplateau.checks.check import AbstractCheck
 from unplateau.data.tasks import task_mask
-from unplateau.experiments.crossfit import fairly
 from unplateau.experiments.fits import spread
-from unplateau.experiments.gains import beside
+from unplateau.experiments.gains import beside, of_trial
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER
 from unplateau.measures.intervals import bootstrap, interval
@@ -127,6 +126,6 @@ def _tried(run: Run, here: Interval, finer: Interval) -> Interval | None:
     trial = run.trial(FINER)
     if trial is None:
         return None
-    above, below = fairly(run, trial.name), beside(run)
+    above, below = of_trial(run, trial), beside(run)
     centre = finer.mean * run.resampler.mean(above) - here.mean * run.resampler.mean(below)
     return interval(centre, finer.mean * run.resampler.draws(above) - here.mean * run.resampler.draws(below))

@@ -32,7 +32,7 @@ from unplateau.data.transforms import Augmentation
 from unplateau.diagnosis.faults import Faults, find_faults
 from unplateau.diagnosis.repairs import try_repairs
 from unplateau.diagnosis.settling import settled
-from unplateau.diagnosis.stages import first_stage, later_stages
+from unplateau.diagnosis.stages import first_stage, how_many, later_stages
 from unplateau.experiments.fits import Fit, Views, by_name, run_fits
 from unplateau.experiments.given import Given, answered, its_fold
 from unplateau.experiments.plan import make_fits, make_given_fits, make_plan, own_names, shortened, with_given
@@ -165,18 +165,19 @@ def _in_stages(
     """Train what settles most first, and stop when it is settled. `own` are the trainings of the model in question, and
     `start` the folder of its weights where it was given.
     """
-    first = first_stage(run.plan, fits)
+    first, total = first_stage(run.plan, fits), how_many(run.plan, fits)
     prior = tuple(position_scores(run.pictures, fold) for fold in run.folds)
-    run = _trained(replace(run, outcomes={PRIOR: prior, **run.outcomes}), first, _told_on(order, 0, len(fits)))
+    run = _trained(replace(run, outcomes={PRIOR: prior, **run.outcomes}), first, _told_on(order, 0, total))
     done = len(first)
-    run = _controlled(run, own[0], replace(order, told=lambda *_: order.told(done, len(fits), "a control")))
+    run = _controlled(run, own[0], replace(order, told=lambda *_: order.told(done, total, "a control")))
     faults = find_faults(run, own[0])
-    run = try_repairs(run, faults.faults, own, order.cache, lambda *_: order.told(done, len(fits), "a repair"), start)
+    run = try_repairs(run, faults.faults, own, order.cache, lambda *_: order.told(done, total, "a repair"), start)
     for stage in later_stages(run, fits):
         if not order.thorough and settled(run, faults):
             break
-        run = _trained(run, stage, _told_on(order, done, len(fits)))
-        done += len(stage)
+        chosen = stage(run)
+        run = _trained(run, chosen, _told_on(order, done, total))
+        done += len(chosen)
     return run, faults
 
 

@@ -11,7 +11,7 @@ from unplateau.checks.resolution import finer_gain
 from unplateau.diagnosis.faults import INVALID, Faults
 from unplateau.diagnosis.repairs import Fault, remedy_of
 from unplateau.experiments.crossfit import fairly
-from unplateau.experiments.gains import TIE, beside, over_seeds
+from unplateau.experiments.gains import TIE, beside, of_trial, over_seeds
 from unplateau.experiments.plan import CANDIDATE, CONTEXT
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, LONGER, Trial
@@ -90,7 +90,7 @@ def tried(run: Run) -> tuple[Trial, ...]:
 
 def trial_gain(run: Run, trial: Trial) -> Interval:
     """What a trial adds to the model in question, as wide as seeds make it."""
-    return over_seeds(run.resampler.difference(fairly(run, trial.name), beside(run)), run)
+    return over_seeds(run.resampler.difference(of_trial(run, trial), beside(run)), run)
 
 
 def contested_gain(run: Run, trial: Trial) -> Interval | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from unplateau.checks.capacity import FITS, CapacityCheck
 from unplateau.experiments.fits import Fit
-from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED, Plan, less_name
+from unplateau.experiments.gains import of_trial
+from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, OTHER_SEED, UNTRAINED, Plan, less_name
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, LONGER
 
@@ -20,6 +23,12 @@ TRIALS = (FINER, LONGER, "more-context", "larger-extractor", "rebalance", "stron
 at full size and is dear. Twice the steps of a run that is not short are dearest, and come last."""
 
 
+CONFIRMED: Final = 2
+"""Trials that are trained from another seed too, where nothing is settled by one of each."""
+
+Stage = Callable[[Run], list[Fit]]
+"""What to train next, by what is known so far; nothing where it has no such training."""
+
 TWICE = 2.0
 """Steps of a longer training, in those of the run, where that is not short."""
 
@@ -31,21 +40,39 @@ def first_stage(plan: Plan, fits: list[Fit]) -> list[Fit]:
     return [fit for fit in fits if fit.name in names]
 
 
-def later_stages(run: Run, fits: list[Fit]) -> list[list[Fit]]:
-    """All other fits, in the order in which they settle a verdict: what the model in question is trained again as, the
-    candidate and its control, the ladder.
+def later_stages(run: Run, fits: list[Fit]) -> list[Stage]:
+    """All other fits, in the order in which they settle a verdict: what the model in question is trained again as, what
+    of it is tried twice, the candidate and its control, the ladder.
 
     A model that knows by heart what it has seen is short of data first, and one that does not of something else.
     """
     plan, done = run.plan, {fit.name for fit in first_stage(run.plan, fits)}
     own = _own_order(run)
-    named = [own]
-    if plan.trials:
-        pairs = [own[start : start + AT_A_TIME] for start in range(0, len(own), AT_A_TIME)]
-        named = [*pairs, [CANDIDATE, UNTRAINED]]
+    pairs = [own[start : start + AT_A_TIME] for start in range(0, len(own), AT_A_TIME)]
+    named = [*pairs, [CANDIDATE, UNTRAINED]] if plan.trials else [own]
     rest = {fit.name for fit in fits} - done - {name for group in named for name in group}
-    stages = [[fit for fit in fits if fit.name in group] for group in [*named, rest]]
-    return [stage for stage in stages if stage]
+    stages = [_fixed([fit for fit in fits if fit.name in group]) for group in named]
+    if plan.trials:
+        stages.insert(len(pairs), lambda run: confirming(run, fits))
+    return [*stages, _fixed([fit for fit in fits if fit.name in rest])]
+
+
+def how_many(plan: Plan, fits: list[Fit]) -> int:
+    """How many trainings there are at most."""
+    return len(fits) + (CONFIRMED * len({fit.fold for fit in fits}) if plan.trials else 0)
+
+
+def confirming(run: Run, fits: list[Fit]) -> list[Fit]:
+    """The most promising trials from another seed: the best of several single trainings was lucky, more or less."""
+    trials = [trial for trial in run.plan.trials if trial.name in run.outcomes and trial.remedy != FINER]
+    ranked = sorted(trials, key=lambda each: -run.resampler.mean(of_trial(run, each)))
+    names = {trial.name: trial.again for trial in ranked[:CONFIRMED]}
+    chosen = [fit for fit in fits if fit.name in names]
+    return [replace(fit, name=names[fit.name], seed=fit.seed + OTHER_SEED) for fit in chosen]
+
+
+def _fixed(stage: list[Fit]) -> Stage:
+    return lambda _: stage
 
 
 def _own_order(run: Run) -> list[str]:

@@ -11,7 +11,8 @@ from unplateau.diagnosis.faults import INVALID
 from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
 from unplateau.diagnosis.repairs import Fault, remedy_of
 from unplateau.diagnosis.settling import FEWEST, candidate_gain, contested_gain, repair_gain, trial_gain, tried
-from unplateau.experiments.gains import TIE, over_seeds, worth_listing
+from unplateau.experiments.crossfit import fairly
+from unplateau.experiments.gains import TIE, of_trial, over_seeds, worth_listing
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, UNTRAINED
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import AGAIN, FINER, LONGER, Trial
@@ -36,7 +37,7 @@ SINGLE = (
 )
 """Remedies whose gain rests on one training beside another."""
 
-WIDER = 2.5
+WIDER = 1.5
 """How many times as wide such a gain's interval must be to hold nine in ten of the true ones, where each was trained
 once: from the fitted bases of `benchmarks.truth`."""
 
@@ -239,8 +240,9 @@ def _tried(run: Run, trial: Trial) -> Remedy:
     pieces = f"{trial.extractor} with decoder {trial.decoder}"
     if (trial.extractor, trial.decoder) == (baseline.extractor, baseline.decoder):
         pieces = f"the same pieces with class weights {trial.recipe.class_weights!r} and a Dice term"
-    evidence = f"Trained once so: {pieces} scores {run.reading(trial.name):.3f}, the model in question "
-    evidence += f"{run.reading(run.plan.control):.3f}{_again(run)}{_rehearsed(run)}."
+    how = "twice, from two seeds," if trial.again in run.outcomes else "once"
+    evidence = f"Trained {how} so: {pieces} scores {run.resampler.interval(of_trial(run, trial)):.3f}, the model in "
+    evidence += f"question {_as_tried(run)}{_rehearsed(run)}{_fairly(run)}."
     if contested := contested_gain(run, trial):
         also = f"The rung that sees the whole image, trained by another recipe, scores {run.reading(CONTEXT):.3f}: "
         also += "such a network sometimes learns what it needs and sometimes not. The gain lies between the two."
@@ -248,8 +250,16 @@ def _tried(run: Run, trial: Trial) -> Remedy:
     return Remedy(trial.remedy, trial_gain(run, trial), "one training run", (evidence,))
 
 
-def _again(run: Run) -> str:
-    return f" (from another seed {run.reading(AGAIN).mean:.3f})" if AGAIN in run.outcomes else ""
+def _as_tried(run: Run) -> str:
+    """What the model in question scores beside its trials, and from another seed."""
+    read = run.resampler
+    again = f" (from another seed {read.mean(fairly(run, AGAIN)):.3f})" if AGAIN in run.outcomes else ""
+    return f"{read.interval(fairly(run, run.plan.control)):.3f}{again}"
+
+
+def _fairly(run: Run) -> str:
+    stale = run.outcomes[run.plan.baseline][0].imposed is not None
+    return "" if stale or not run.binary else ", each group at the threshold that others choose"
 
 
 def _rehearsed(run: Run) -> str:

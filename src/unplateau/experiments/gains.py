@@ -6,7 +6,7 @@ import math
 
 from unplateau.experiments.crossfit import fairly
 from unplateau.experiments.run import Run, Sums
-from unplateau.experiments.trials import AGAIN
+from unplateau.experiments.trials import AGAIN, Trial
 from unplateau.types import Interval
 
 WORTH = 0.01
@@ -26,10 +26,14 @@ BELIEF = 3
 """Pairs of trainings that `SEED_SPREAD` weighs as much as, beside the one pair that a task itself was trained as."""
 
 
+LIKELY = 0.5
+"""Standard errors above nothing from which a gain is listed: seven in ten such are more than nothing."""
+
+
 def worth_listing(gain: Interval) -> bool:
-    """Whether a gain is large enough to matter and at least one standard error above nothing."""
+    """Whether a gain is large enough to matter and more likely there than not; the interval says how sure that is."""
     standard_error = (gain.high - gain.low) / NINETY
-    return gain.mean >= WORTH and gain.mean >= standard_error
+    return gain.mean >= WORTH and gain.mean >= LIKELY * standard_error
 
 
 def seed_spread(run: Run) -> float:
@@ -42,8 +46,18 @@ def seed_spread(run: Run) -> float:
 
 def beside(run: Run) -> Sums:
     """What a trial is compared with: the model in question, pooled with itself from another seed where it has one."""
-    control = fairly(run, run.plan.control)
-    return (control + fairly(run, AGAIN)) / 2 if AGAIN in run.outcomes else control
+    return pooled(run, run.plan.control, AGAIN)
+
+
+def of_trial(run: Run, trial: Trial) -> Sums:
+    """What a trial attains, pooled with itself from another seed where it has one."""
+    return pooled(run, trial.name, trial.again)
+
+
+def pooled(run: Run, name: str, again: str) -> Sums:
+    """Counts of a training and of the same from another seed, where that is at hand; else of the one."""
+    once = fairly(run, name)
+    return (once + fairly(run, again)) / 2 if again in run.outcomes else once
 
 
 def over_seeds(gain: Interval, run: Run) -> Interval:

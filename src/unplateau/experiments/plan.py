@@ -127,7 +127,8 @@ def shortened(plan: Plan) -> Plan:
 
 def own_names(plan: Plan) -> tuple[str, ...]:
     """What the model in question is trained again as: on less, for half as long, as its controls, with each trial."""
-    return (*map(less_name, plan.fractions), HALF_STEPS, *plan.controls, *(trial.name for trial in plan.trials))
+    tried = (name for trial in plan.trials for name in (trial.name, trial.again))
+    return (*map(less_name, plan.fractions), HALF_STEPS, *plan.controls, *tried)
 
 
 def make_given_fits(

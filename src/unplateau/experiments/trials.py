@@ -62,6 +62,11 @@ class Trial:
         """What its fits are called."""
         return f"trial {self.remedy}"
 
+    @property
+    def again(self) -> str:
+        """What its fits from another seed are called."""
+        return f"{self.name} again"
+
 
 def make_trials(
     extractor: str, decoder: str, reach: float, recipe: Recipe, *, frozen: bool, whole: bool = True
