@@ -156,6 +156,15 @@ def test_a_threshold_that_suits_a_single_group_is_no_gain_for_others():
     assert regret["one"].mean == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.parametrize(("gain", "wanted"), [(0.07, False), (0.15, True)])
+def test_a_threshold_that_is_off_by_little_does_not_end_the_measuring(gain, wanted, monkeypatch):
+    run = with_trials(made_run({"context": 0.5}, noise=0.0, groups=40, seen=0.5))
+    plain = {name: run.outcomes[name] for name in ("prior", "context")}
+    measured = replace(OperatingPointCheck().measure(run), regret=Interval(gain, gain / 2, 2 * gain))
+    monkeypatch.setattr(OperatingPointCheck, "measure", lambda *_: measured)
+    assert settled(replace(run, outcomes=plain), Faults((), ())) is wanted
+
+
 # ---- in which order ------------------------------------------------------------------------------------------
 
 

@@ -17,11 +17,10 @@ from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, LONGER, Trial
 from unplateau.types import COSTS, Interval
 
-FREE = 0.05
-"""IoU from which a better threshold comes first whatever else there is."""
-
 LARGE = 0.1
-"""Gain from which a remedy that costs labels, data or a training comes first though others have not been tried."""
+"""Gain from which a threshold, or a remedy that costs labels, data or a training, comes first though others have not
+been tried. A threshold is moved in minutes, but .05 by it has hidden a training that adds .3.
+"""
 
 FEWEST = 5
 """Groups that must report before any gain is called sure: two videos may agree by chance on what a third denies."""
@@ -31,8 +30,8 @@ def settled(run: Run, faults: Faults) -> bool:
     """Whether the first remedy is clear from what is trained so far.
 
     A number that is wrong, and a bug whose repair surely gains, come first whatever else there is: every other gain
-    would be measured on top of them. So does a threshold that is off by much. What costs more must gain more; and a
-    candidate that was named is always tried. Where few groups report nothing is sure.
+    would be measured on top of them. So does a threshold that is off by much. What costs more than a repair must gain
+    more; and a candidate that was named is always tried. Where few groups report nothing is sure.
     """
     if any(fault.remedy in INVALID for fault in faults.faults):
         return True
@@ -41,7 +40,7 @@ def settled(run: Run, faults: Faults) -> bool:
     if any(_clear(repair_gain(run, fault), fault.cost) for fault in faults.faults):
         return True
     regret = OperatingPointCheck().measure(run).regret if run.binary else Interval(0.0, 0.0, 0.0)
-    if regret.low > 0 and regret.mean >= FREE:
+    if regret.low > 0 and regret.mean >= LARGE:
         return True
     if any(rung.name == CANDIDATE and CANDIDATE not in run.outcomes for rung in run.plan.rungs):
         return False
