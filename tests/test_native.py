@@ -27,12 +27,12 @@ from unplateau.measures.scoring import count_best, score_images
 from unplateau.measures.thresholds import chosen_threshold, counts_of, iou, mean_iou
 from unplateau.reports import scores_said
 from unplateau.training import ranks
-from unplateau.training.native import count_native, score_native
+from unplateau.training.native import count_native, score_maps, score_native
 from unplateau.training.predict import predict_images, score_map
 from unplateau.training.ranks import Task, finetune_in_ranks
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import load_model
-from unplateau.training.scoring import score
+from unplateau.training.scoring import answers, score
 from unplateau.training.train import build_pieces, train_model
 from unplateau.types import Pictures, Sample
 from unplateau.verbs.arguments import silent
@@ -194,6 +194,18 @@ def test_the_scores_are_those_that_predict_cuts(pictures, trained, folder):
     (table,) = score_native(saved.model, pictures["binary"], ((0,),)) or ()
     cut = score_images(score_map(saved, image)[None], mask[None])
     assert np.abs(table.histograms - cut.histograms).sum() <= 4  # rounding may move a pixel to the next bin
+
+
+def test_answers_that_were_kept_score_as_the_model_that_gave_them(pictures, trained):
+    """But for their steps: a pixel moves to the next bin at most, so that the IoU moves in the third decimal."""
+    model, some = load_model(trained["binary"][0]).model, (0, 3, 5)
+    (table,) = score_native(model, pictures["binary"], (some,)) or ()
+    kept = score_maps(answers(model, pictures["binary"], some), pictures["binary"], some)
+    assert kept is not None
+    assert np.array_equal(kept.histograms.sum(-1), table.histograms.sum(-1))
+    for threshold in (0.2, 0.5, 0.8):
+        assert mean_iou(kept.at(threshold)) == pytest.approx(mean_iou(table.at(threshold)), abs=0.01)
+    assert score_maps(np.zeros((0, 1, 8, 8), np.uint8), replace(pictures["binary"], native_mask=None), ()) is None
 
 
 @settings(max_examples=30, deadline=None)

@@ -9,13 +9,15 @@ import numpy as np
 
 from unplateau.checks.check import AbstractCheck
 from unplateau.data.tasks import task_mask
+from unplateau.experiments.crossfit import crossfitted, fairly
 from unplateau.experiments.fits import spread
 from unplateau.experiments.gains import beside, of_trial
-from unplateau.experiments.run import Run
-from unplateau.experiments.trials import FINER
+from unplateau.experiments.run import Run, Sums
+from unplateau.experiments.trials import FINER, Trial
 from unplateau.measures.intervals import bootstrap, interval
 from unplateau.measures.resolution import resolution_counts
-from unplateau.measures.thresholds import mean_iou
+from unplateau.measures.thresholds import ScoreTable, mean_iou
+from unplateau.training.native import score_maps
 from unplateau.types import Finding, Interval, Size, Verdict
 
 STRIDES = (1, 2, 4, 8, 16)
@@ -122,10 +124,35 @@ def _promised(run: Run, here: Interval, finer: Interval) -> Interval:
 
 
 def _tried(run: Run, here: Interval, finer: Interval) -> Interval | None:
-    """What twice the grid added where it was trained, each IoU times the ceiling of its grid: IoU at native size."""
+    """What twice the grid added where it was trained, at native size: read there, or each IoU times the ceiling of its
+    grid.
+    """
     trial = run.trial(FINER)
     if trial is None:
         return None
     above, below = of_trial(run, trial), beside(run)
+    if read := _read(run, trial):
+        # What another seed adds to the model in question is known on the grid alone.
+        luck = here.mean * (run.resampler.mean(below) - run.resampler.mean(fairly(run, run.plan.control)))
+        return Interval(read.mean - luck, read.low - luck, read.high - luck)
     centre = finer.mean * run.resampler.mean(above) - here.mean * run.resampler.mean(below)
     return interval(centre, finer.mean * run.resampler.draws(above) - here.mean * run.resampler.draws(below))
+
+
+def _read(run: Run, trial: Trial) -> Interval | None:
+    """What a trial adds to the model in question on masks as they came; None where either was not read there."""
+    native = [fitted.native for fitted in run.outcomes[run.plan.baseline]]
+    asked = zip(run.outcomes[trial.name], run.folds, strict=True)
+    said = [score_maps(fit.maps, run.pictures, fold.report) if len(fit.maps) else None for fit, fold in asked]
+    tables, own = [each for each in said if each is not None], [each.report for each in native if each is not None]
+    if run.plan.rehearsal or len(tables) < len(said) or len(own) < len(native):
+        return None
+    imposed = run.outcomes[run.plan.baseline][0].imposed
+    return run.resampler.difference(_decided(run, tables, imposed), _decided(run, own, imposed))
+
+
+def _decided(run: Run, tables: list[ScoreTable], threshold: float | None) -> Sums:
+    """Counts at a threshold; where none is given, of each group at the one that others choose."""
+    if threshold is None:
+        return crossfitted(run, tables, [table.take(np.zeros(0, np.int64)) for table in tables])
+    return np.stack([run.resampler.sums(number, table.at(threshold)) for number, table in enumerate(tables)])

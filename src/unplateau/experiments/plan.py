@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from unplateau.data.splits import nested
 from unplateau.data.transforms import NONE, Augmentation
 from unplateau.experiments.fits import Fit
-from unplateau.experiments.trials import AGAIN, LONGER, REHEARSAL, Trial, make_trials, rehearsed, share_of_steps
+from unplateau.experiments.trials import AGAIN, FINER, LONGER, REHEARSAL, Trial, make_trials, rehearsed, share_of_steps
 from unplateau.extractors.bounded import plan_for, rung
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made
@@ -151,6 +151,7 @@ def make_given_fits(
             decoder=trial.decoder,
             pretrained=False,
             view=trial.view,
+            maps=fold.report if trial.remedy == FINER else (),
             cost=trial.cost * rung.cost,
         )
         for trial in plan.trials

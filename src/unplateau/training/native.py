@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from unplateau.data.grid import Box, place
 from unplateau.measures.scoring import count_best, score_images, score_layers
-from unplateau.measures.thresholds import Counts, ScoreTable
+from unplateau.measures.thresholds import BINS, Counts, ScoreTable
 from unplateau.model import SegmentationModel
 from unplateau.training.scoring import grouped, scored
 from unplateau.types import Pictures, Size
@@ -53,6 +54,22 @@ def score_native(
         tables.append(grouped(found, pictures, indices) if found else None)
     known = tuple(each for each in tables if each is not None)
     return known if off and len(known) == len(parts) else None
+
+
+def score_maps(maps: NDArray[np.uint8], pictures: Pictures, indices: tuple[int, ...]) -> ScoreTable | None:
+    """Answers (N, C, h, w) in steps of 1 / BINS, on a grid of any size, on the masks of these pictures as they came.
+
+    None where those are not at hand.
+    """
+    if pictures.native_mask is None or not indices:
+        return None
+    found = []
+    for index, answer in zip(indices, maps, strict=True):
+        mask = pictures.native_mask(pictures.names[index])
+        size, grid = (int(mask.shape[-2]), int(mask.shape[-1])), (answer.shape[-2], answer.shape[-1])
+        scores = torch.from_numpy((answer.astype(np.float32) + 0.5) / BINS)
+        found.append(score_images(native_scores(scores[None], place(size, grid), size)[None], mask[None]))
+    return grouped(found, pictures, indices)
 
 
 def count_native(model: SegmentationModel, pictures: Pictures, indices: tuple[int, ...]) -> Counts | None:
