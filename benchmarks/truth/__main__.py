@@ -6,7 +6,7 @@
     python -m benchmarks.truth --held
     python -m benchmarks.truth --full
 
-Prints a row a case and one line of JSON at the end. Cases whose base took part in fitting anything are summed apart.
+`gain_error` is the root mean square of told less true gains. Prints a row a case and one line of JSON at the end. Cases whose base took part in fitting anything are summed apart.
 `--blind` is of bases that nothing was fitted on or mended by when it was first run, and so were the others. A case that
 the door refuses costs no training: its ratio counts as 0. The truth is `oracle.json`, made by
 `python -m benchmarks.truth.oracle`. What is done is kept in `runs/truth`.
@@ -37,12 +37,14 @@ def summed(rows: Sequence[tuple[Judged, Told]]) -> dict[str, Any]:
     """The figures of some cases."""
     healthy = [judged for judged, _ in rows if "-healthy-" in judged.case]
     predicted = sum(judged.predicted for judged, _ in rows)
+    errors = [error for judged, _ in rows for error in judged.errors]
     return {
         "cases": len(rows),
         "top1": round(float(np.mean([judged.right for judged, _ in rows])), 3) if rows else None,
         "regret": round(float(np.mean([judged.regret for judged, _ in rows])), 4) if rows else None,
         "coverage90": round(sum(judged.covered for judged, _ in rows) / predicted, 3) if predicted else None,
         "false_alarms": round(float(np.mean([each.false_alarm for each in healthy])), 3) if healthy else None,
+        "gain_error": round(float(np.sqrt(np.mean(np.square(errors)))), 4) if errors else None,
         "label_ceiling_error": None,
         "seconds_per_case": round(float(np.median([told.seconds for _, told in rows])), 1) if rows else None,
         "cost_ratio": round(

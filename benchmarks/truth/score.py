@@ -172,7 +172,9 @@ def _png(pixels: np.ndarray) -> bytes:
 
 @dataclass(frozen=True)
 class Judged:
-    """A case told beside its truth. `covered` and `predicted` count gains inside their 90 % intervals."""
+    """A case told beside its truth. `covered` and `predicted` count gains inside their 90 % intervals, and `errors` are
+    told less true gains.
+    """
 
     case: str
     told: str
@@ -182,6 +184,7 @@ class Judged:
     covered: int
     predicted: int
     false_alarm: bool
+    errors: tuple[float, ...] = ()
 
 
 def judge(case: Case, told: Told, oracle: dict[str, Any]) -> Judged:
@@ -206,4 +209,5 @@ def judge(case: Case, told: Told, oracle: dict[str, Any]) -> Judged:
         len(inside),
         case.plant == "healthy"
         and (alarm or (told.first != NOTHING and named < TIE / 2 and told.gains[told.first][1] > TIE / 2)),
+        tuple(mean - true.get(name, 0.0) for name, (mean, _, _) in told.gains.items() if name in true),
     )
