@@ -9,7 +9,8 @@
 Prints a row a case and one line of JSON at the end; `gain_error` in it is the root mean square of told less true gains.
 Cases whose base took part in fitting anything are summed apart. `--blind` is of bases that nothing was fitted on or
 mended by when it was first run, and so were the others. A case that the door refuses costs no training: its ratio
-counts as 0. The truth is `oracle.json`, made by `python -m benchmarks.truth.oracle`. What is done is kept in `runs/truth`.
+counts as 0. The truth is `oracle.json`, made by `python -m benchmarks.truth.oracle`. What is done is kept in
+`runs/truth`.
 """
 
 from __future__ import annotations
