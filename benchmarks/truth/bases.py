@@ -145,6 +145,7 @@ BASES = {
         Base("isbi_membrane", partial(real, "isbi_membrane", 1, tiled=True), 160, fitted=False),
         Base("cracks-dealt-anew", partial(real, "crackforest_full", 1, tiled=True, deal=6), 160, fitted=False),
         Base("colour-or-shape", partial(planted, "mixed", THIRDS, 79), 200, fitted=False),
+        Base("vessels-dealt-anew", partial(real, "drive_full", 1, tiled=True, deal=6), 160, fitted=False),
         Base("camvid", partial(real, "camvid", 8), 160, fitted=False),
         Base("colour-or-context", partial(planted, "mixed", FAR, 80), 260, fitted=False),
     )
@@ -158,6 +159,7 @@ REAL = {
     "crackforest_full": "crackforest_full",
     "isbi_membrane": "isbi_membrane",
     "cracks-dealt-anew": "crackforest_full",
+    "vessels-dealt-anew": "drive_full",
     "camvid": "camvid",
 }
 """Which folder of `DATA` a base is made of; planted ones need none."""
