@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from unplateau.experiments.run import Run, Sums
-from unplateau.measures.thresholds import ScoreTable, best_threshold, join
+from unplateau.measures.thresholds import ScoreTable, best_threshold
 
 PARTS = 10
 """Parts that the groups are dealt to where they choose for each other: each threshold then rests on nine tenths."""
@@ -35,11 +35,13 @@ def crossfitted(run: Run, tables: list[ScoreTable], inner: list[ScoreTable]) -> 
     part_of[generator.permutation(reported)] = np.arange(len(reported)) % PARTS
     found = []
     for number, (table, choosing) in enumerate(zip(tables, inner, strict=True)):
-        chosen_on = [choosing] if len(choosing) else []
         parts = part_of[compare.groups[compare.reports[number]]]
+        whole = table.histograms.sum(0) + choosing.histograms.sum(0)
         counts = np.zeros_like(table.argmax)
         for part in np.unique(parts):
-            chosen = best_threshold(join([*chosen_on, table.take(np.flatnonzero(parts != part))]))
-            counts[parts == part] = table.at(chosen if np.isfinite(chosen) else 0.5)[parts == part]
+            own = table.take(np.flatnonzero(parts == part))
+            others = ScoreTable((whole - own.histograms.sum(0))[None], np.zeros((1, *table.argmax.shape[1:]), np.int64))
+            chosen = best_threshold(others)
+            counts[parts == part] = own.at(chosen if np.isfinite(chosen) else 0.5)
         found.append(compare.sums(number, counts))
     return np.stack(found)
