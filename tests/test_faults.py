@@ -13,7 +13,7 @@ from made_run import changed, curve, made_run
 from unplateau.data import open_data, read_pictures, split
 from unplateau.diagnosis import repairs as module
 from unplateau.diagnosis.faults import INVALID, Faults, find_faults
-from unplateau.diagnosis.repairs import Fault, as_it_is, remedy_of, teaches, tried, try_repairs
+from unplateau.diagnosis.repairs import Fault, as_it_is, at_home, remedy_of, teaches, tried, try_repairs
 from unplateau.experiments.fits import Fit, Fitted
 from unplateau.experiments.plan import CONTEXT, make_fits, make_plan
 from unplateau.experiments.run import Run
@@ -179,7 +179,13 @@ def test_from_elsewhere_each_half_of_the_groups_that_report_is_taught_by_the_oth
     for before, joined in zip(run.outcomes[run.plan.baseline], after.outcomes[tried(fault)], strict=True):
         assert np.array_equal(before.report.histograms, joined.report.histograms)
         assert len(joined.inner) == 0
-    assert remedy_of(after, fault).gain.mean == pytest.approx(0.0, abs=1e-9)
+    as_it_is_told = max(0.0, at_home(run).mean)
+    assert remedy_of(after, fault).gain.mean == pytest.approx(as_it_is_told, abs=1e-9)
+
+
+def test_home_is_no_better_than_what_was_trained_on():
+    run = made_run({"context": 0.5}, groups=60, noise=0.0, seen=0.3)
+    assert at_home(run).mean == pytest.approx(-0.2, abs=0.02)
 
 
 def test_few_groups_that_report_teach_nothing():

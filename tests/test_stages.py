@@ -14,8 +14,8 @@ from unplateau.checks.operating_point import OperatingPointCheck
 from unplateau.checks.repeat import RepeatCheck
 from unplateau.data.splits import split
 from unplateau.diagnosis.faults import Faults
-from unplateau.diagnosis.settling import settled, trial_gain
-from unplateau.diagnosis.stages import confirming, later_stages
+from unplateau.diagnosis.settling import doubtful, settled, trial_gain
+from unplateau.diagnosis.stages import confirming, later_stages, promising
 from unplateau.experiments.fits import Fit
 from unplateau.experiments.plan import (
     CANDIDATE,
@@ -121,7 +121,7 @@ def test_the_two_most_promising_trials_are_trained_from_another_seed_and_pooled_
     run = changed(run, **{f"trial {remedy}": at[score] for remedy, score in scored.items()})
     fit = make_fits(run.plan, run.pictures, run.folds[:1], Recipe(steps=4), 0)[0]
     fits = [replace(fit, name=f"trial {remedy}", seed=place) for place, remedy in enumerate(scored)]
-    again = confirming(run, fits)
+    again = confirming(promising(run), fits)
     assert {each.name for each in again} == {"trial larger-extractor again", "trial stronger-decoder again"}
     assert not {each.seed for each in again} & {each.seed for each in fits}
     lucky = changed(run, **{"trial larger-extractor again": at[0.4]})
@@ -212,13 +212,21 @@ def test_the_short_ladder_keeps_what_the_families_rest_on():
 
 
 @pytest.mark.parametrize("rehearsal", [None, Recipe(steps=230)], ids=["whole", "rehearsed"])
-def test_a_trial_that_surely_gains_ends_the_measuring_unless_it_was_a_rehearsal(rehearsal):
+def test_a_trial_that_surely_gains_from_two_seeds_ends_the_measuring_unless_it_was_a_rehearsal(rehearsal):
     run = with_trials(made_run({"context": 0.5}, noise=0.0, seen=0.5, groups=40))
     better = made_run({"context": 0.8}, noise=0.0, groups=40).outcomes["context"]
     outcomes = {"trial larger-extractor": better, REHEARSAL: run.outcomes[run.plan.baseline]}
-    tried = changed(replace(run, plan=replace(run.plan, rehearsal=rehearsal)), **outcomes)
-    tried = replace(tried, outcomes={k: v for k, v in tried.outcomes.items() if not k.startswith("data-")}, _sums={})
-    assert settled(tried, Faults((), ())) == (rehearsal is None)
+    once = changed(replace(run, plan=replace(run.plan, rehearsal=rehearsal)), **outcomes)
+    once = replace(once, outcomes={k: v for k, v in once.outcomes.items() if not k.startswith("data-")}, _sums={})
+    assert [trial.remedy for trial in doubtful(once)] == (["larger-extractor"] if rehearsal is None else [])
+    assert not settled(once, Faults((), ()))
+    twice = changed(once, **{"trial larger-extractor again": better})
+    assert not doubtful(twice)
+    assert settled(twice, Faults((), ())) == (rehearsal is None)
+    lucky = changed(once, **{"trial larger-extractor again": run.outcomes[run.plan.baseline]})
+    assert not doubtful(lucky)
+    sure, apart = larger_gain(twice), larger_gain(lucky)
+    assert apart.high - apart.low > 3 * (sure.high - sure.low)
 
 
 def few(effective: float) -> Faults:

@@ -31,8 +31,8 @@ from unplateau.data.splits import refuse_no_inner, split
 from unplateau.data.transforms import Augmentation
 from unplateau.diagnosis.faults import Faults, find_faults
 from unplateau.diagnosis.repairs import try_repairs
-from unplateau.diagnosis.settling import settled
-from unplateau.diagnosis.stages import first_stage, how_many, later_stages
+from unplateau.diagnosis.settling import doubtful, settled
+from unplateau.diagnosis.stages import confirming, first_stage, how_many, later_stages
 from unplateau.experiments.fits import Fit, Views, by_name, run_fits
 from unplateau.experiments.given import Given, answered, its_fold
 from unplateau.experiments.plan import make_fits, make_given_fits, make_plan, own_names, shortened, with_given
@@ -173,6 +173,8 @@ def _in_stages(
     faults = find_faults(run, own[0])
     run = try_repairs(run, faults.faults, own, order.cache, lambda *_: order.told(done, total, "a repair"), start)
     for stage in later_stages(run, fits):
+        if not order.thorough:
+            run = _trained(run, confirming(doubtful(run), fits), replace(order, told=lambda *_: None))
         if not order.thorough and settled(run, faults):
             break
         chosen = stage(run)

@@ -47,13 +47,28 @@ def settled(run: Run, faults: Faults) -> bool:
     return any(_clear(gain, COSTS[1]) for gain in [*_measured_gains(run), *_inferred_gains(run, faults)])
 
 
-def _measured_gains(run: Run) -> list[Interval]:
-    """What the trainings so far say that trials, the candidate and twice the data add; not what rehearsals say, which
-    a whole training may take back.
+def doubtful(run: Run) -> list[Trial]:
+    """Trials that would settle the verdict by one training each: networks that learn a thing from one seed and not from
+    the next have told .16 for what truly loses .05.
     """
-    gains = [] if run.plan.rehearsal else [trial_gain(run, trial) for trial in tried(run)]
-    if run.trial(LONGER):
-        gains.append(over_seeds(twice_gain(run), run))
+    return [
+        trial for trial in _decisive(run) if trial.again not in run.outcomes and _clear(_gain(run, trial), COSTS[1])
+    ]
+
+
+def _decisive(run: Run) -> list[Trial]:
+    """The trials that can settle a verdict; not rehearsals, which a whole training may take back."""
+    longer = run.trial(LONGER)
+    return [*(() if run.plan.rehearsal else tried(run)), *([longer] if longer else [])]
+
+
+def _gain(run: Run, trial: Trial) -> Interval:
+    return over_seeds(twice_gain(run), run, trial) if trial.remedy == LONGER else trial_gain(run, trial)
+
+
+def _measured_gains(run: Run) -> list[Interval]:
+    """What the trainings so far say that trials, from two seeds each, the candidate and twice the data add."""
+    gains = [_gain(run, trial) for trial in _decisive(run) if trial.again in run.outcomes]
     if run.trial(FINER) and not run.plan.rehearsal:
         gains.append(over_seeds(finer_gain(run), run))
     if not run.plan.trials:
@@ -89,7 +104,7 @@ def tried(run: Run) -> tuple[Trial, ...]:
 
 def trial_gain(run: Run, trial: Trial) -> Interval:
     """What a trial adds to the model in question, as wide as seeds make it."""
-    return over_seeds(run.resampler.difference(of_trial(run, trial), beside(run)), run)
+    return over_seeds(run.resampler.difference(of_trial(run, trial), beside(run)), run, trial)
 
 
 def contested_gain(run: Run, trial: Trial) -> Interval | None:

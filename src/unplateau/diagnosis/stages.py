@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -12,7 +12,7 @@ from unplateau.experiments.fits import Fit
 from unplateau.experiments.gains import of_trial
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, OTHER_SEED, UNTRAINED, Plan, less_name
 from unplateau.experiments.run import Run
-from unplateau.experiments.trials import FINER, LONGER
+from unplateau.experiments.trials import FINER, LONGER, Trial
 
 AT_A_TIME: Final = 2
 """Trainings between two questions whether the verdict is settled. It does not follow the number of cores, so that the
@@ -53,7 +53,7 @@ def later_stages(run: Run, fits: list[Fit]) -> list[Stage]:
     rest = {fit.name for fit in fits} - done - {name for group in named for name in group}
     stages = [_fixed([fit for fit in fits if fit.name in group]) for group in named]
     if plan.trials:
-        stages.insert(len(pairs), lambda run: confirming(run, fits))
+        stages.insert(len(pairs), lambda run: confirming(promising(run), fits))
     return [*stages, _fixed([fit for fit in fits if fit.name in rest])]
 
 
@@ -62,13 +62,18 @@ def how_many(plan: Plan, fits: list[Fit]) -> int:
     return len(fits) + (CONFIRMED * len({fit.fold for fit in fits}) if plan.trials else 0)
 
 
-def confirming(run: Run, fits: list[Fit]) -> list[Fit]:
-    """The most promising trials from another seed: the best of several single trainings was lucky, more or less."""
-    trials = [trial for trial in run.plan.trials if trial.name in run.outcomes and trial.remedy != FINER]
-    ranked = sorted(trials, key=lambda each: -run.resampler.mean(of_trial(run, each)))
-    names = {trial.name: trial.again for trial in ranked[:CONFIRMED]}
+def confirming(trials: Sequence[Trial], fits: list[Fit]) -> list[Fit]:
+    """The trainings of these trials from another seed."""
+    names = {trial.name: trial.again for trial in trials}
     chosen = [fit for fit in fits if fit.name in names]
     return [replace(fit, name=names[fit.name], seed=fit.seed + OTHER_SEED) for fit in chosen]
+
+
+def promising(run: Run) -> list[Trial]:
+    """The trials that look best and had one seed: the best of several single trainings was lucky, more or less."""
+    trained = [trial for trial in run.plan.trials if trial.name in run.outcomes and trial.remedy != FINER]
+    best = sorted(trained, key=lambda each: -run.resampler.mean(of_trial(run, each)))[:CONFIRMED]
+    return [trial for trial in best if trial.again not in run.outcomes]
 
 
 def _fixed(stage: list[Fit]) -> Stage:

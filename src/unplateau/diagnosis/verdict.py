@@ -203,7 +203,7 @@ def _train_longer(run: Run, measured: Measurements) -> Remedy | None:
         evidence = f"Trained once for {curve.tried} steps."
     else:
         evidence = f"Half the steps score {curve.half:.3f}; the gain is for twice the steps."
-    return Remedy(LONGER, over_seeds(curve.twice_gain, run), "one training run", (evidence,))
+    return Remedy(LONGER, over_seeds(curve.twice_gain, run, run.trial(LONGER)), "one training run", (evidence,))
 
 
 def _move_threshold(run: Run, measured: Measurements) -> Remedy | None:

@@ -36,12 +36,14 @@ def worth_listing(gain: Interval) -> bool:
     return gain.mean >= WORTH and gain.mean >= LIKELY * standard_error
 
 
-def seed_spread(run: Run) -> float:
-    """`SEED_SPREAD`, or more where the model in question, trained again from another seed, came out elsewhere."""
-    if AGAIN not in run.outcomes:
-        return SEED_SPREAD
-    apart = run.resampler.mean(fairly(run, AGAIN)) - run.resampler.mean(fairly(run, run.plan.control))
-    return math.sqrt((BELIEF * SEED_SPREAD**2 + apart**2) / (BELIEF + 1))
+def seed_spread(run: Run, trial: Trial | None = None) -> float:
+    """`SEED_SPREAD`, or more where the model in question, or the trial, trained again from another seed came out
+    elsewhere.
+    """
+    pairs = [(run.plan.control, AGAIN), *([(trial.name, trial.again)] if trial else [])]
+    scores = [[run.resampler.mean(fairly(run, name)) for name in pair] for pair in pairs if pair[1] in run.outcomes]
+    apart = sum((again - once) ** 2 for once, again in scores)
+    return math.sqrt((BELIEF * SEED_SPREAD**2 + apart) / (BELIEF + len(scores)))
 
 
 def beside(run: Run) -> Sums:
@@ -60,8 +62,8 @@ def pooled(run: Run, name: str, again: str) -> Sums:
     return (once + fairly(run, again)) / 2 if again in run.outcomes else once
 
 
-def over_seeds(gain: Interval, run: Run) -> Interval:
+def over_seeds(gain: Interval, run: Run, trial: Trial | None = None) -> Interval:
     """The interval of a gain between separate trainings, one a fold, widened by what their seeds alone would do."""
-    reach = NINETY / 2 * seed_spread(run) / math.sqrt(len(run.folds))
+    reach = NINETY / 2 * seed_spread(run, trial) / math.sqrt(len(run.folds))
     down, up = (math.hypot(side, reach) for side in (gain.mean - gain.low, gain.high - gain.mean))
     return Interval(gain.mean, gain.mean - down, gain.mean + up)
