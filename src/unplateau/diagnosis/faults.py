@@ -16,6 +16,7 @@ from unplateau.checks.alignment import AlignmentCheck, AlignmentMeasured, shifte
 from unplateau.checks.check import AbstractCheck
 from unplateau.checks.class_index import ClassIndexCheck, ClassIndexMeasured
 from unplateau.checks.contours import ContoursCheck, ContoursMeasured, share_straightened, straightened
+from unplateau.checks.data_scale import FEW, unrelated
 from unplateau.checks.diversity import DiversityCheck
 from unplateau.checks.domain import DomainCheck, DomainMeasured
 from unplateau.checks.labels import LabelsCheck, LabelsMeasured
@@ -71,8 +72,9 @@ def find_faults(run: Run, own: Fit | None = None) -> Faults:
     ]
     findings = tuple(finding for finding, _ in asked)
     repeated = any(each.check == "diversity" and each.verdict is Verdict.CONCERN for each in findings)
-    # Many images of few scenes differ from any others: that is a lack of data, not another domain.
-    faults = [fault for _, fault in asked if fault and not (repeated and fault.remedy == "fix-domain")]
+    # Few images, or many of few scenes, differ from any others: that is a lack of data, not another domain.
+    scarce = repeated or unrelated(findings) < FEW
+    faults = [fault for _, fault in asked if fault and not (scarce and fault.remedy == "fix-domain")]
     return Faults(findings, _each_once(faults))
 
 
