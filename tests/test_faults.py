@@ -11,6 +11,7 @@ import pytest
 
 from made_run import changed, curve, made_run
 from unplateau.data import open_data, read_pictures, split
+from unplateau.diagnosis import faults as faults_module
 from unplateau.diagnosis import repairs as module
 from unplateau.diagnosis.faults import INVALID, Faults, find_faults
 from unplateau.diagnosis.repairs import Fault, as_it_is, at_home, remedy_of, teaches, tried, try_repairs
@@ -21,7 +22,7 @@ from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS
 from unplateau.scenes import scenes
 from unplateau.training.recipe import Recipe
-from unplateau.types import Interval, Pictures, Sample
+from unplateau.types import Finding, Interval, Pictures, Sample, Verdict
 
 COUNT = 30
 
@@ -190,3 +191,13 @@ def test_home_is_no_better_than_what_was_trained_on():
 
 def test_few_groups_that_report_teach_nothing():
     assert not teaches(made_run(groups=20))
+
+
+@pytest.mark.parametrize(("images", "told"), [(6.0, False), (60.0, True)])
+def test_few_images_that_differ_from_others_are_a_lack_of_data_and_no_other_domain(clean, images, told, monkeypatch):
+    fault = Fault("fix-domain", "new data", "Elsewhere.")
+    monkeypatch.setattr(faults_module, "_from_elsewhere", lambda *_: fault)
+    monkeypatch.setattr(faults_module, "unrelated", lambda _: images)
+    found = Finding("domain", Verdict.CONCERN, "Elsewhere.")
+    monkeypatch.setattr(faults_module.DomainCheck, "judge", lambda *_: found)
+    assert ("fix-domain" in names(run_of(clean))) is told
