@@ -201,3 +201,14 @@ def test_few_images_that_differ_from_others_are_a_lack_of_data_and_no_other_doma
     found = Finding("domain", Verdict.CONCERN, "Elsewhere.")
     monkeypatch.setattr(faults_module.DomainCheck, "judge", lambda *_: found)
     assert ("fix-domain" in names(run_of(clean))) is told
+
+
+def test_what_others_would_teach_is_not_trained_while_the_number_itself_is_wrong(clean, monkeypatch):
+    fault = Fault("fix-domain", "new data", "Elsewhere.", gain=Interval(0.1, 0.0, 0.2), there=True)
+    monkeypatch.setattr(faults_module, "_from_elsewhere", lambda *_: fault)
+    found = Finding("domain", Verdict.CONCERN, "Elsewhere.")
+    monkeypatch.setattr(faults_module.DomainCheck, "judge", lambda *_: found)
+    twins = [replace(each, name=f"twin-{each.name}", group=f"twin-{each.group}") for each in clean[:3]]
+    trained = {each.remedy: each.trained for each in find_faults(run_of([*clean, *twins])).faults}
+    assert trained == {"fix-leak": False, "fix-domain": False}
+    assert find_faults(run_of(clean)).faults == (fault,)

@@ -75,6 +75,9 @@ def find_faults(run: Run, own: Fit | None = None) -> Faults:
     # Few images, or many of few scenes, differ from any others: that is a lack of data, not another domain.
     scarce = repeated or unrelated(findings) < FEW
     faults = [fault for _, fault in asked if fault and not (scarce and fault.remedy == "fix-domain")]
+    if any(fault.remedy in INVALID for fault in faults):
+        # Until the number is right what others would teach is not worth two trainings.
+        faults = [replace(fault, there=False) for fault in faults]
     return Faults(findings, _each_once(faults))
 
 
