@@ -174,8 +174,8 @@ def _of_there(run: Run, fault: Fault) -> Remedy:
     evidence = (
         fault.claim,
         f"Trained on half of the images that report alone, and read on the other half, it scores "
-        f"{compare.interval(above):.3f}; as it is, {compare.interval(below):.3f}, each at its best threshold. What it "
-        f"scores at home is {home.mean:+.3f} of that.",
+        f"{compare.interval(above):.3f}; as it is, {compare.interval(below):.3f}, each at its best threshold. At home "
+        f"it scores {home.mean:+.3f} beside the latter.",
     )
     more = max(taught, home, key=lambda gain: gain.mean)
     high = max(taught.high + max(0.0, taught.mean), home.high)
