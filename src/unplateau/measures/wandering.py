@@ -111,9 +111,11 @@ def put_back(image: NDArray[np.uint8], mask: NDArray[np.uint8], reach: int) -> N
 
 
 def bent(mask: NDArray[np.uint8], pixels: float, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """The mask (H, W) of ids under a smooth random field that moves it by `pixels` in root mean square."""
+    """The mask (H, W) of ids under a smooth random field, about half as far again as `pixels` in root mean square: so
+    far that the lengths of its moves differ by `pixels` / sqrt(2) in standard deviation.
+    """
     fields = [gaussian_filter(generator.normal(size=mask.shape), STRETCH * CELL, mode="wrap") for _ in range(2)]
-    scale = pixels / max(float(np.sqrt(np.mean(np.square(np.hypot(*fields))))), 1e-9)
+    scale = pixels / max(float(np.hypot(*fields).std()), 1e-9) / np.sqrt(2)
     return _taken(mask, [scale * field for field in fields])
 
 
