@@ -144,11 +144,12 @@ def remedy_of(run: Run, fault: Fault) -> Remedy:
     if fault.there:
         return _of_there(run, fault)
     compare = run.resampler
-    trained = above = fairly(run, tried(fault))
+    trained = above = run.sums(tried(fault))
     if fault.share < 1:
         # Where a model has blurred what is wrong its old answers gain by better masks too, with no luck of a training.
-        above = max(above, fairly(run, as_it_is(fault)), key=compare.mean)
-    below = fairly(run, run.plan.baseline if fault.partly or fault.instead else as_it_is(fault))
+        above = max(above, run.sums(as_it_is(fault)), key=compare.mean)
+    # At the thresholds in force, unlike trials: old answers beside themselves on better masks are then surely paired.
+    below = run.sums(run.plan.baseline if fault.partly or fault.instead else as_it_is(fault))
     where = ("on the repaired masks", " on them") if fault.repaired is not None else ("with that put right", "")
     evidence = (
         fault.claim,
