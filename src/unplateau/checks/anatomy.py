@@ -133,7 +133,7 @@ def thresholds(run: Run, name: str) -> NDArray[np.int64]:
 
 def _sums(run: Run, counts: Counts) -> Sums:
     """Counts of pictures (N, C, 3), summed over groups for each fold that reports them."""
-    return np.stack([run.resampler.sums(number, counts[list(fold.report)]) for number, fold in enumerate(run.folds)])
+    return run.resampler.sums_of(counts[list(fold.report)] for fold in run.folds)
 
 
 def _remainder(run: Run, sums: list[Sums]) -> Interval:

@@ -12,10 +12,9 @@ from unplateau.checks.capacity import CapacityMeasured
 from unplateau.checks.check import AbstractCheck, unmeasured
 from unplateau.checks.scaling import Law, fit_law, foretell, likely_exponent
 from unplateau.data.splits import nested
-from unplateau.experiments.crossfit import fairly
-from unplateau.experiments.gains import beside
+from unplateau.experiments.gains import at_length
 from unplateau.experiments.plan import less_name
-from unplateau.experiments.run import Run, Sums
+from unplateau.experiments.run import Run
 from unplateau.measures.intervals import interval
 from unplateau.types import Finding, Interval, Verdict
 
@@ -76,7 +75,7 @@ class DataScaleCheck(AbstractCheck[DataMeasured | None]):
         smaller = [less_name(fraction) for fraction in run.plan.fractions]
         if not smaller or any(name not in run.outcomes for name in smaller):
             return None
-        sums = [*(fairly(run, name) for name in smaller), _of_all(run)]
+        sums = [*map(run.fairly, smaller), at_length(run)]
         draws = np.stack([run.resampler.draws(each) for each in sums], axis=1)
         means = np.array([run.resampler.mean(each) for each in sums])
         points = tuple(
@@ -110,11 +109,6 @@ class DataScaleCheck(AbstractCheck[DataMeasured | None]):
         if measured.groups < FEW_GROUPS:
             claim += f" Only {measured.groups} groups train, so the curve is that of single groups."
         return Finding("data scale", verdict, claim, double, {"predicted": measured.predicted, "gains": measured.gains})
-
-
-def _of_all(run: Run) -> Sums:
-    """Counts of the baseline on all of the data, pooled with itself from another seed where it was as long."""
-    return fairly(run, run.plan.baseline) if run.plan.rehearsal else beside(run)
 
 
 def by_gap(capacity: CapacityMeasured | None) -> Interval | None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from unplateau.checks.check import AbstractCheck
 from unplateau.data.tasks import task_mask
-from unplateau.experiments.crossfit import crossfitted, fairly
 from unplateau.experiments.fits import spread
 from unplateau.experiments.gains import beside, of_trial
 from unplateau.experiments.run import Run, Sums
@@ -17,7 +16,6 @@ from unplateau.experiments.trials import FINER, Trial
 from unplateau.measures.intervals import bootstrap, interval
 from unplateau.measures.resolution import resolution_counts
 from unplateau.measures.thresholds import ScoreTable, mean_iou
-from unplateau.training.native import score_maps
 from unplateau.types import Finding, Interval, Size, Verdict
 
 STRIDES = (1, 2, 4, 8, 16)
@@ -133,7 +131,7 @@ def _tried(run: Run, here: Interval, finer: Interval) -> Interval | None:
     above, below = of_trial(run, trial), beside(run)
     if read := _read(run, trial):
         # What another seed adds to the model in question is known on the grid alone.
-        luck = here.mean * (run.resampler.mean(below) - run.resampler.mean(fairly(run, run.plan.control)))
+        luck = here.mean * (run.resampler.mean(below) - run.resampler.mean(run.fairly(run.plan.control)))
         return Interval(read.mean - luck, read.low - luck, read.high - luck)
     centre = finer.mean * run.resampler.mean(above) - here.mean * run.resampler.mean(below)
     return interval(centre, finer.mean * run.resampler.draws(above) - here.mean * run.resampler.draws(below))
@@ -141,18 +139,16 @@ def _tried(run: Run, here: Interval, finer: Interval) -> Interval | None:
 
 def _read(run: Run, trial: Trial) -> Interval | None:
     """What a trial adds to the model in question on masks as they came; None where either was not read there."""
-    native = [fitted.native for fitted in run.outcomes[run.plan.baseline]]
-    asked = zip(run.outcomes[trial.name], run.folds, strict=True)
-    said = [score_maps(fit.maps, run.pictures, fold.report) if len(fit.maps) else None for fit, fold in asked]
-    tables, own = [each for each in said if each is not None], [each.report for each in native if each is not None]
-    if run.plan.rehearsal or len(tables) < len(said) or len(own) < len(native):
+    names = (trial.name, run.plan.baseline)
+    if run.plan.rehearsal or any(fitted.native is None for name in names for fitted in run.outcomes[name]):
         return None
-    imposed = run.outcomes[run.plan.baseline][0].imposed
-    return run.resampler.difference(_decided(run, tables, imposed), _decided(run, own, imposed))
+    above, below = ([fitted.deciding.report for fitted in run.outcomes[name]] for name in names)
+    return run.resampler.difference(_decided(run, above), _decided(run, below))
 
 
-def _decided(run: Run, tables: list[ScoreTable], threshold: float | None) -> Sums:
-    """Counts at a threshold; where none is given, of each group at the one that others choose."""
+def _decided(run: Run, tables: list[ScoreTable]) -> Sums:
+    """Counts at the threshold that is imposed; where none is, of each group at the one that others choose."""
+    threshold = run.imposed
     if threshold is None:
-        return crossfitted(run, tables, [table.take(np.zeros(0, np.int64)) for table in tables])
-    return np.stack([run.resampler.sums(number, table.at(threshold)) for number, table in enumerate(tables)])
+        return run.crossfitted(tables, [table.take(np.zeros(0, np.int64)) for table in tables])
+    return run.resampler.sums_of(table.at(threshold) for table in tables)

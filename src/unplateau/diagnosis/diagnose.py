@@ -8,6 +8,7 @@ from pathlib import Path
 from unplateau.checks.alignment import AlignmentCheck
 from unplateau.checks.anatomy import AnatomyCheck
 from unplateau.checks.capacity import CapacityCheck, CapacityMeasured
+from unplateau.checks.check import unmeasured
 from unplateau.checks.class_index import ClassIndexCheck
 from unplateau.checks.contours import ContoursCheck
 from unplateau.checks.curve import CurveCheck, CurveMeasured
@@ -34,11 +35,11 @@ from unplateau.diagnosis.repairs import try_repairs
 from unplateau.diagnosis.settling import doubtful, settled
 from unplateau.diagnosis.stages import confirming, first_stage, how_many, later_stages
 from unplateau.experiments.fits import Fit, Views, by_name, run_fits
-from unplateau.experiments.given import Given, answered, its_fold
+from unplateau.experiments.given import Given, answered, at_native_size, its_fold
 from unplateau.experiments.plan import make_fits, make_given_fits, make_plan, own_names, shortened, with_given
 from unplateau.experiments.prior import position_scores
 from unplateau.experiments.run import Run
-from unplateau.experiments.trials import on_twice_the_grid
+from unplateau.experiments.trials import FINER, on_twice_the_grid
 from unplateau.experiments.views import contours, object_diameter
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.progress import Told
@@ -101,6 +102,10 @@ class Measurements:
     capacity: CapacityMeasured | None
     faults: Faults
     findings: tuple[Finding, ...]
+
+    def finding(self, check: str) -> Finding:
+        """What a check concluded; where it was not asked, that it was not."""
+        return next((each for each in self.findings if each.check == check), unmeasured(check))
 
 
 @dataclass(frozen=True)
@@ -208,10 +213,13 @@ def _told_on(order: Order, before: int, total: int) -> Order:
 
 def _trained(run: Run, fits: list[Fit], order: Order) -> Run:
     """The run with the outcomes of some fits."""
+    if not fits:
+        return run
     outcomes = by_name(fits, run_fits(fits, _views(fits, run), order.cache, order.told))
-    imposed = run.outcomes[run.plan.baseline][0].imposed if run.plan.baseline in run.outcomes else None
     for name in set(own_names(run.plan)) & set(outcomes):
-        outcomes[name] = tuple(replace(each, fixed=imposed) for each in outcomes[name])
+        outcomes[name] = tuple(replace(each, fixed=run.imposed) for each in outcomes[name])
+    finer = [trial.name for trial in run.plan.trials if trial.remedy == FINER and trial.name in outcomes]
+    outcomes |= {name: at_native_size(outcomes[name], run.pictures, run.folds) for name in finer}
     return replace(run, outcomes={**run.outcomes, **outcomes}, _sums={})
 
 

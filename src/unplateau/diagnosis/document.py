@@ -99,7 +99,7 @@ def _baseline(run: Run) -> dict[str, Any]:
     fits = run.outcomes[run.plan.baseline]
     sums = run.sums(run.plan.baseline)
     classes = iou(sums.sum((0, 1)))
-    at_half = np.stack([run.resampler.sums(number, fitted.report.argmax) for number, fitted in enumerate(fits)])
+    at_half = run.resampler.sums_of(fitted.report.argmax for fitted in fits)
     thresholds = [fitted.threshold for fitted in fits]
     reading = run.reading(run.plan.baseline)
     return {

@@ -142,8 +142,8 @@ def _wandering(run: Run, measured: ContoursMeasured, claim: str) -> Fault | None
     have drawn it.
     """
     mended = straightened(run.source, run.pictures)
-    again = [run.resampler.sums(place, decided(rescored(run, mended, place))) for place in range(len(run.folds))]
-    if run.resampler.difference(np.stack(again), run.sums(run.plan.baseline)).low <= 0:
+    again = run.resampler.sums_of(decided(rescored(run, mended, place)) for place in range(len(run.folds)))
+    if run.resampler.difference(again, run.sums(run.plan.baseline)).low <= 0:
         return None
     share = share_straightened(run.source, run.pictures, measured, run.seed)
     return Fault("relabel", "annotation work", claim, mended, partly=True, resumes=True, share=share)
@@ -212,8 +212,5 @@ def without_twins(run: Run, measured: LeaksMeasured) -> Interval:
 
 def _only(run: Run, name: str, kept: NDArray[np.bool_]) -> Sums:
     """Counts of a rung on the images kept alone."""
-    parts = []
-    for number, fitted in enumerate(run.outcomes[name]):
-        counts = decided(fitted) * kept[list(run.folds[number].report)][:, None, None]
-        parts.append(run.resampler.sums(number, counts))
-    return np.stack(parts)
+    fits = zip(run.outcomes[name], run.folds, strict=True)
+    return run.resampler.sums_of(decided(fitted) * kept[list(fold.report)][:, None, None] for fitted, fold in fits)

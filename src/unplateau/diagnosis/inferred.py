@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from unplateau.checks.data_scale import FEW, by_gap, unrelated
 from unplateau.checks.ladder import PRIOR
 from unplateau.diagnosis.diagnose import Measurements
@@ -45,8 +43,8 @@ def rough_contours(run: Run, measured: Measurements, others: float) -> Remedy | 
 
     `others` is the largest gain of any other remedy.
     """
-    gains = _measured(measured, "anatomy").get("gains", {})
-    capacity, off = measured.capacity, _measured(measured, "contours").get("gain")
+    gains = measured.finding("anatomy").measured.get("gains", {})
+    capacity, off = measured.capacity, measured.finding("contours").measured.get("gain")
     if not gains or capacity is None or measured.data is None or not tried(run):
         return None
     if not isinstance(off, Interval) or not off.low > 0:
@@ -64,10 +62,6 @@ def rough_contours(run: Run, measured: Measurements, others: float) -> Remedy | 
         "not measured."
     )
     return Remedy("relabel", Interval(edges, edges / 4, rest), "annotation work", (said,))
-
-
-def _measured(measured: Measurements, check: str) -> dict[str, Any]:
-    return next((each.measured for each in measured.findings if each.check == check), {})
 
 
 def unlearnt(run: Run) -> Interval | None:

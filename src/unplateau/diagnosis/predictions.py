@@ -192,7 +192,7 @@ def metric_at_native(run: Run, files: Mapping[str, Path], threshold: float) -> M
         counts.append(counts_at(score_images(scores[None], mask[None]), threshold))
         pixels.append(int((mask != IGNORE).sum()))
     joined = np.concatenate(counts)
-    iou = run.resampler.interval(run.resampler.sums(0, joined)[None])
+    iou = run.resampler.interval(run.resampler.sums_of([joined]))
     return MetricMeasured(run.reported, iou, definitions(joined, np.array(pixels)))
 
 

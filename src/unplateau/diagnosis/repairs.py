@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from unplateau.experiments.crossfit import fairly
 from unplateau.experiments.fits import Fit, Fitted, run_fits
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import resumed
 from unplateau.measures.scoring import score_images
-from unplateau.measures.thresholds import BINS, ScoreTable, counts_at, join, mean_iou
+from unplateau.measures.thresholds import ScoreTable, counts_at, join, mean_iou, scores_of
 from unplateau.progress import Told
 from unplateau.types import Fold, Interval, Pictures, Remedy
 
@@ -22,7 +21,7 @@ SHORT_OF_IT = 0.1
 
 
 FEWEST = 8
-"""Images and groups that each half of those that report must hold for one half to teach the other."""
+"""Groups that each half of those that report must hold for one half to teach the other."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,9 @@ def _on_repaired(
     goes_on = fault.resumes and start
     begun = [replace(fit, start=start, recipe=resumed(fit.recipe)) if goes_on else fit for fit in fits]
     again = [replace(fit, name=tried(fault), view=tried(fault), maps=()) for fit in begun]
-    imposed = run.outcomes[run.plan.baseline][0].imposed
     done = run_fits(again, {tried(fault): repaired}, cache, told)
     return {
-        tried(fault): tuple(replace(each, fixed=imposed) for each in done),
+        tried(fault): tuple(replace(each, fixed=run.imposed) for each in done),
         as_it_is(fault): tuple(rescored(run, repaired, number) for number in range(len(run.folds))),
     }
 
@@ -125,7 +123,7 @@ def _taught_there(run: Run, fault: Fault, fits: list[Fit], cache: Path, told: To
     ]
     done = iter(run_fits(crossed, {"image": run.pictures}, cache, told))
     joined = (_joined(next(done), next(done), fold, parts) for fold, parts in zip(run.folds, halves, strict=True))
-    return tuple(replace(each, fixed=run.outcomes[run.plan.baseline][0].imposed) for each in joined)
+    return tuple(replace(each, fixed=run.imposed) for each in joined)
 
 
 def _joined(of_other: Fitted, of_one: Fitted, fold: Fold, halves: tuple[tuple[int, ...], tuple[int, ...]]) -> Fitted:
@@ -170,7 +168,7 @@ def _of_there(run: Run, fault: Fault) -> Remedy:
 
     Half of those that report taught: more of them would add more. What it attains at home is another least.
     """
-    above, below = fairly(run, tried(fault)), fairly(run, run.plan.baseline)
+    above, below = run.fairly(tried(fault)), run.fairly(run.plan.baseline)
     taught, home, compare = run.resampler.difference(above, below), at_home(run), run.resampler
     evidence = (
         fault.claim,
@@ -199,8 +197,7 @@ def _instead(fit: Fit, other: Fit) -> Fit:
 def rescored(run: Run, repaired: Pictures, number: int) -> Fitted:
     """The baseline's outcome on one fold with its report part scored on repaired masks."""
     fitted, report = run.outcomes[run.plan.baseline][number], list(run.folds[number].report)
-    scores = (fitted.maps[: len(report)].astype(np.float32) + 0.5) / BINS
-    return replace(fitted, report=score_images(scores, repaired.masks[report].numpy()))
+    return replace(fitted, report=score_images(scores_of(fitted.maps[: len(report)]), repaired.masks[report].numpy()))
 
 
 def at_home(run: Run) -> Interval:
@@ -213,7 +210,7 @@ def at_home(run: Run) -> Interval:
     """
     fits = run.outcomes[run.plan.baseline]
     parts = [[_iou(table, fitted.threshold) for table in (fitted.inner, fitted.seen) if len(table)] for fitted in fits]
-    report = run.resampler.interval(fairly(run, run.plan.baseline))
+    report = run.resampler.interval(run.fairly(run.plan.baseline))
     gain = float(np.mean([min(each) for each in parts])) - report.mean
     spread = (report.high - report.low) / 2
     low, high = sorted((gain / 2, 2 * gain))

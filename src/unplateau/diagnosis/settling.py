@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from unplateau.checks.capacity import CapacityCheck
-from unplateau.checks.curve import twice_gain
 from unplateau.checks.data_scale import FEW, DataScaleCheck, by_gap, unrelated
 from unplateau.checks.ladder import PRIOR, climbed
 from unplateau.checks.operating_point import OperatingPointCheck
 from unplateau.checks.resolution import finer_gain
 from unplateau.diagnosis.faults import INVALID, Faults
 from unplateau.diagnosis.repairs import Fault, remedy_of
-from unplateau.experiments.crossfit import fairly
-from unplateau.experiments.gains import TIE, beside, of_trial, over_seeds
+from unplateau.experiments.gains import TIE, at_length, beside, of_trial, over_seeds
 from unplateau.experiments.plan import CANDIDATE, CONTEXT
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, LONGER, Trial
@@ -52,7 +50,9 @@ def doubtful(run: Run) -> list[Trial]:
     the next have told .16 for what truly loses .05.
     """
     return [
-        trial for trial in _decisive(run) if trial.again not in run.outcomes and _clear(_gain(run, trial), COSTS[1])
+        trial
+        for trial in _decisive(run)
+        if trial.again not in run.outcomes and _clear(trial_gain(run, trial), COSTS[1])
     ]
 
 
@@ -62,13 +62,9 @@ def _decisive(run: Run) -> list[Trial]:
     return [*(() if run.plan.rehearsal else tried(run)), *([longer] if longer else [])]
 
 
-def _gain(run: Run, trial: Trial) -> Interval:
-    return over_seeds(twice_gain(run), run, trial) if trial.remedy == LONGER else trial_gain(run, trial)
-
-
 def _measured_gains(run: Run) -> list[Interval]:
     """What the trainings so far say that trials, from two seeds each, the candidate and twice the data add."""
-    gains = [_gain(run, trial) for trial in _decisive(run) if trial.again in run.outcomes]
+    gains = [trial_gain(run, trial) for trial in _decisive(run) if trial.again in run.outcomes]
     if run.trial(FINER) and not run.plan.rehearsal:
         gains.append(over_seeds(finer_gain(run), run))
     if not run.plan.trials:
@@ -127,9 +123,7 @@ def candidate_gain(run: Run) -> Interval | None:
     """What the candidate adds to the model in question, as wide as seeds make it; None where either is absent."""
     if not run.plan.trials or CANDIDATE not in run.outcomes:
         return None
-    # Of a long run the candidate has the whole training, which no rehearsal stands beside.
-    below = fairly(run, run.plan.baseline) if run.plan.rehearsal else beside(run)
-    return over_seeds(run.resampler.difference(fairly(run, CANDIDATE), below), run)
+    return over_seeds(run.resampler.difference(run.fairly(CANDIDATE), at_length(run)), run)
 
 
 def _clear(gain: Interval, cost: str) -> bool:

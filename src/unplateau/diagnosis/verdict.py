@@ -11,12 +11,11 @@ from unplateau.diagnosis.faults import INVALID
 from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
 from unplateau.diagnosis.repairs import Fault, remedy_of
 from unplateau.diagnosis.settling import FEWEST, candidate_gain, contested_gain, repair_gain, trial_gain, tried
-from unplateau.experiments.crossfit import fairly
 from unplateau.experiments.gains import TIE, of_trial, over_seeds, worth_listing
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, UNTRAINED
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import AGAIN, FINER, LONGER, Trial
-from unplateau.types import COSTS, Finding, Interval, Remedy, Verdict
+from unplateau.types import COSTS, Interval, Remedy, Verdict
 
 ALL = 0.95
 """Share from which a family decides "nearly all": the others may come out slightly negative, and it above one."""
@@ -259,13 +258,12 @@ def _tried(run: Run, trial: Trial) -> Remedy:
 def _as_tried(run: Run) -> str:
     """What the model in question scores beside its trials, and from another seed."""
     read = run.resampler
-    again = f" (from another seed {read.mean(fairly(run, AGAIN)):.3f})" if AGAIN in run.outcomes else ""
-    return f"{read.interval(fairly(run, run.plan.control)):.3f}{again}"
+    again = f" (from another seed {read.mean(run.fairly(AGAIN)):.3f})" if AGAIN in run.outcomes else ""
+    return f"{read.interval(run.fairly(run.plan.control)):.3f}{again}"
 
 
 def _fairly(run: Run) -> str:
-    stale = run.outcomes[run.plan.baseline][0].imposed is not None
-    return "" if stale or not run.binary else ", each group at the threshold that others choose"
+    return ", each group at the threshold that others choose" if run.crossfits else ""
 
 
 def _rehearsed(run: Run) -> str:
@@ -302,7 +300,7 @@ def _what(remedies: tuple[Remedy, ...]) -> str:
 
 def _data(measured: Measurements) -> ScaleAnswer:
     """From the learning curve; where none was drawn, from what is known by heart."""
-    found, inferred = _finding(measured, "data scale"), by_heart(measured)
+    found, inferred = measured.finding("data scale"), by_heart(measured)
     if measured.data is None and inferred:
         return ScaleAnswer("data", worth_it(inferred), BY_HEART, inferred)
     return ScaleAnswer("data", _answer(found.verdict), found.claim, found.gain)
@@ -314,7 +312,7 @@ def _labels(run: Run, measured: Measurements) -> ScaleAnswer:
     if faults:
         gain = repair_gain(run, faults[0])
         return ScaleAnswer("labels", "yes" if gain.low > 0 else "undetermined", faults[0].claim, gain)
-    ceiling = _finding(measured, "label ceiling")
+    ceiling = measured.finding("label ceiling")
     doubted = [each for each in measured.faults.findings if each.check == "labels" and each.verdict is Verdict.CONCERN]
     if doubted:  # with no training on repaired masks there is no gain to tell
         return ScaleAnswer("labels", "undetermined", doubted[0].claim)
@@ -326,7 +324,7 @@ def _labels(run: Run, measured: Measurements) -> ScaleAnswer:
 def _model(run: Run, measured: Measurements) -> ScaleAnswer:
     """From larger pieces where they were tried, else from what the baseline makes of images it has seen."""
     gains = {trial.remedy: trial_gain(run, trial) for trial in tried(run) if trial.remedy in OF_SIZE}
-    capacity = _finding(measured, "capacity")
+    capacity = measured.finding("capacity")
     if not gains:
         return ScaleAnswer("model", "no" if capacity.verdict is Verdict.SOUND else "undetermined", capacity.claim)
     name = max(gains, key=lambda each: gains[each].mean)
@@ -370,7 +368,3 @@ def _bug(run: Run, measured: Measurements) -> ScaleAnswer:
 
 def _answer(verdict: Verdict) -> str:
     return {Verdict.CONCERN: "yes", Verdict.SOUND: "no", Verdict.UNDETERMINED: "undetermined"}[verdict]
-
-
-def _finding(measured: Measurements, check: str) -> Finding:
-    return next(finding for finding in measured.findings if finding.check == check)

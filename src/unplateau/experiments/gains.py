@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from unplateau.experiments.crossfit import fairly
 from unplateau.experiments.run import Run, Sums
 from unplateau.experiments.trials import AGAIN, Trial
 from unplateau.types import Interval
@@ -23,7 +22,7 @@ SEED_SPREAD = 0.015
 over the healthy cases of the fitted bases of `benchmarks.truth`. Resampled groups do not show it."""
 
 BELIEF = 3
-"""Pairs of trainings that `SEED_SPREAD` weighs as much as, beside the one pair that a task itself was trained as."""
+"""Pairs of trainings that `SEED_SPREAD` weighs as much as, beside the pairs that a task itself was trained as."""
 
 
 LIKELY = 0.5
@@ -41,7 +40,7 @@ def seed_spread(run: Run, trial: Trial | None = None) -> float:
     elsewhere.
     """
     pairs = [(run.plan.control, AGAIN), *([(trial.name, trial.again)] if trial else [])]
-    scores = [[run.resampler.mean(fairly(run, name)) for name in pair] for pair in pairs if pair[1] in run.outcomes]
+    scores = [[run.resampler.mean(run.fairly(name)) for name in pair] for pair in pairs if pair[1] in run.outcomes]
     apart = sum((again - once) ** 2 for once, again in scores)
     return math.sqrt((BELIEF * SEED_SPREAD**2 + apart) / (BELIEF + len(scores)))
 
@@ -51,6 +50,11 @@ def beside(run: Run) -> Sums:
     return pooled(run, run.plan.control, AGAIN)
 
 
+def at_length(run: Run) -> Sums:
+    """The model in question trained as long as it was: of a long run that alone, which no rehearsal stands beside."""
+    return run.fairly(run.plan.baseline) if run.plan.rehearsal else beside(run)
+
+
 def of_trial(run: Run, trial: Trial) -> Sums:
     """What a trial attains, pooled with itself from another seed where it has one."""
     return pooled(run, trial.name, trial.again)
@@ -58,8 +62,8 @@ def of_trial(run: Run, trial: Trial) -> Sums:
 
 def pooled(run: Run, name: str, again: str) -> Sums:
     """Counts of a training and of the same from another seed, where that is at hand; else of the one."""
-    once = fairly(run, name)
-    return (once + fairly(run, again)) / 2 if again in run.outcomes else once
+    once = run.fairly(name)
+    return (once + run.fairly(again)) / 2 if again in run.outcomes else once
 
 
 def over_seeds(gain: Interval, run: Run, trial: Trial | None = None) -> Interval:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from unplateau.data.splits import refuse_no_inner, split
 from unplateau.errors import PieceError
 from unplateau.experiments.fits import SEEN, Fitted, Native, spread
 from unplateau.experiments.plan import mapped
-from unplateau.training.native import score_native
+from unplateau.training.native import score_maps, score_native
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made, SavedModel, load_model
 from unplateau.training.scoring import answers, score
@@ -64,6 +66,20 @@ def its_fold(given: Given, pictures: Pictures) -> tuple[Fold, ...]:
     fold = split(pictures, seed=given.made.seed)[:1]
     refuse_no_inner(fold)
     return fold
+
+
+def at_native_size(fits: tuple[Fitted, ...], pictures: Pictures, folds: tuple[Fold, ...]) -> tuple[Fitted, ...]:
+    """Outcomes of a binary task whose kept answers on the report part are scored on masks as they came too, once; as
+    they are where none were kept or the masks are not at hand. No inner image chooses for them there.
+    """
+    if not pictures.task.binary:
+        return fits
+    asked = zip(fits, folds, strict=True)
+    tables = [score_maps(fit.maps, pictures, fold.report) if len(fit.maps) else None for fit, fold in asked]
+    return tuple(
+        fit if table is None else replace(fit, native=Native(fit.inner.take(np.zeros(0, np.int64)), table))
+        for fit, table in zip(fits, tables, strict=True)
+    )
 
 
 def answered(given: Given, pictures: Pictures, fold: Fold) -> Fitted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,12 +17,23 @@ from unplateau.experiments.plan import CONTEXT, Plan, mapped
 from unplateau.experiments.trials import Trial
 from unplateau.measures.gallery import Gallery
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
-from unplateau.measures.thresholds import Counts, counts_at, iou, mean_iou, mean_over_classes
+from unplateau.measures.thresholds import (
+    Counts,
+    ScoreTable,
+    best_threshold,
+    counts_at,
+    iou,
+    mean_iou,
+    mean_over_classes,
+)
 from unplateau.training.recipe import Recipe
 from unplateau.types import Fold, Interval, Pictures, Size
 
 Score = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """What counts (..., C, 3) are worth, (..., C)."""
+
+PARTS = 10
+"""Parts that the groups are dealt to where they choose for each other: each threshold then rests on nine tenths."""
 
 Sums = NDArray[np.float64]
 """(folds, groups, C, 3): counts on the report part, summed over each group; 0 where a fold reports none of it."""
@@ -47,7 +58,7 @@ class Run:
     reported: float = math.nan
     answered: Size | None = None
     recipe: Recipe | None = None
-    _sums: dict[tuple[str, Reading], Sums] = field(default_factory=dict, repr=False, compare=False)
+    _sums: dict[tuple[str, Reading | None], Sums] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def binary(self) -> bool:
@@ -62,11 +73,46 @@ class Run:
     def sums(self, name: str, reading: Reading = BY_IOU) -> Sums:
         """Counts of a rung on the images that chose nothing, at thresholds chosen on the inner part of each fold."""
         if (name, reading) not in self._sums:
-            counts = [counts_at(fitted.report, reading.threshold(fitted)) for fitted in self.outcomes[name]]
-            self._sums[name, reading] = np.stack(
-                [self.resampler.sums(number, each) for number, each in enumerate(counts)]
-            )
+            counts = (counts_at(fitted.report, reading.threshold(fitted)) for fitted in self.outcomes[name])
+            self._sums[name, reading] = self.resampler.sums_of(counts)
         return self._sums[name, reading]
+
+    @property
+    def imposed(self) -> float | None:
+        """The stale threshold at which all that stands beside the model in question is read; None = each chooses."""
+        fits = self.outcomes.get(self.plan.baseline, ())
+        return fits[0].imposed if fits else None
+
+    @property
+    def crossfits(self) -> bool:
+        """Whether others choose the thresholds at which `fairly` reads: not where one is imposed or there is none."""
+        return self.binary and self.imposed is None
+
+    def fairly(self, name: str) -> Sums:
+        """Counts of a training as trials are compared: each group at the threshold that the inner images and the other
+        groups choose for it.
+
+        What few inner images choose moves thin things by several points, and another training would have another.
+        Where one is imposed, because it is stale, all stay at that one; of several classes each pixel takes its best.
+        """
+        if not self.crossfits:
+            return self.sums(name)
+        if (name, None) not in self._sums:
+            fits = self.outcomes[name]
+            self._sums[name, None] = self.crossfitted([fit.report for fit in fits], [fit.inner for fit in fits])
+        return self._sums[name, None]
+
+    def crossfitted(self, tables: list[ScoreTable], inner: list[ScoreTable]) -> Sums:
+        """Counts of report images (a table a fold), each group at the threshold that inner images and others choose.
+
+        The groups are dealt to at most `PARTS` parts by the seed; where the others hold no such class it is 0.5.
+        """
+        compare, generator = self.resampler, np.random.default_rng(self.seed)
+        reported = np.unique(np.concatenate([compare.groups[report] for report in compare.reports]))
+        part_of = np.zeros(len(compare.groups), np.int64)
+        part_of[generator.permutation(reported)] = np.arange(len(reported)) % PARTS
+        dealt = [part_of[compare.groups[report]] for report in compare.reports]
+        return compare.sums_of(map(_chosen_by_others, tables, inner, dealt))
 
     @cached_property
     def gallery(self) -> Gallery:
@@ -171,6 +217,10 @@ class Resampler:
         np.add.at(total, self.groups[self.reports[fold]], counts)
         return total
 
+    def sums_of(self, counts: Iterable[Counts]) -> Sums:
+        """Counts (N, C, 3) of every fold's report part, in order, each summed over groups."""
+        return np.stack([self.sums(number, each) for number, each in enumerate(counts)])
+
     def mean(self, sums: Sums, score: Score = iou) -> float:
         """IoU, or another score, of all report images."""
         return float(mean_over_classes(score(sums.sum((0, 1)))))
@@ -188,6 +238,18 @@ class Resampler:
     def difference(self, above: Sums, below: Sums) -> Interval:
         """IoU of `above` minus IoU of `below`, paired by resample."""
         return interval(self.mean(above) - self.mean(below), self.draws(above) - self.draws(below))
+
+
+def _chosen_by_others(table: ScoreTable, inner: ScoreTable, parts: NDArray[np.int64]) -> Counts:
+    """Counts (N, C, 3) of a table's images, each of the parts (N,) at the best threshold of inner images and others."""
+    whole = table.histograms.sum(0) + inner.histograms.sum(0)
+    counts = np.zeros_like(table.argmax)
+    for part in np.unique(parts):
+        own = table.take(np.flatnonzero(parts == part))
+        others = ScoreTable((whole - own.histograms.sum(0))[None], np.zeros((1, *table.argmax.shape[1:]), np.int64))
+        chosen = best_threshold(others)
+        counts[parts == part] = own.at(chosen if np.isfinite(chosen) else 0.5)
+    return counts
 
 
 def decided(fitted: Fitted) -> Counts:

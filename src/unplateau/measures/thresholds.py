@@ -51,6 +51,11 @@ class ScoreTable:
         return ScoreTable(self.histograms[images], self.argmax[images], groups)
 
 
+def scores_of(steps: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Scores (...) of answers kept in steps of 1 / BINS: the middle of each step."""
+    return np.asarray((steps.astype(np.float32) + 0.5) / BINS, np.float32)
+
+
 def counts_at(table: ScoreTable, threshold: float) -> Counts:
     """Counts (N, C, 3) of a table at a threshold, 0.5 where it is nan; argmax for many classes."""
     if table.argmax.shape[1] > 1:

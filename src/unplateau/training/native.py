@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unplateau.data.grid import Box, place
 from unplateau.measures.scoring import count_best, score_images, score_layers
-from unplateau.measures.thresholds import BINS, Counts, ScoreTable
+from unplateau.measures.thresholds import Counts, ScoreTable, scores_of
 from unplateau.model import SegmentationModel
 from unplateau.training.scoring import grouped, scored
 from unplateau.types import Pictures, Size
@@ -67,7 +67,7 @@ def score_maps(maps: NDArray[np.uint8], pictures: Pictures, indices: tuple[int, 
     for index, answer in zip(indices, maps, strict=True):
         mask = pictures.native_mask(pictures.names[index])
         size, grid = (int(mask.shape[-2]), int(mask.shape[-1])), (answer.shape[-2], answer.shape[-1])
-        scores = torch.from_numpy((answer.astype(np.float32) + 0.5) / BINS)
+        scores = torch.from_numpy(scores_of(answer))
         found.append(score_images(native_scores(scores[None], place(size, grid), size)[None], mask[None]))
     return grouped(found, pictures, indices)
 
