@@ -69,8 +69,8 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
             rise=Interval(float(rises.mean()), float(rises.min()), float(rises.max())),
             wobble=float(np.mean([reading.wobble for reading in readings])),
             settled_wobble=float(np.mean([reading.settled_wobble for reading in readings])),
-            half=run.reading(HALF_STEPS) if HALF_STEPS in run.outcomes else None,
-            twice_gain=twice_gain(run) if HALF_STEPS in run.outcomes or run.trial(LONGER) else None,
+            half=run.common.reading(HALF_STEPS) if HALF_STEPS in run.outcomes else None,
+            twice_gain=twice_gain(run.common) if HALF_STEPS in run.outcomes or run.trial(LONGER) else None,
             evaluations=min(map(len, curves)),
             tried=trial.recipe.steps if (trial := run.trial(LONGER)) else 0,
         )

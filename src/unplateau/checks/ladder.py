@@ -79,6 +79,7 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         """All rungs, families and comparisons with paired intervals; None where the ladder was not climbed."""
         if not climbed(run):
             return None
+        run = run.common
         scratch = [rung for rung in run.plan.rungs if rung.kind in ("rung", "baseline")]
         everything = [rung for rung in run.plan.rungs if rung.kind != "control"]
         half = [rung.name for rung in scratch if rung.reach <= max(run.diameter / 2, 1)]
@@ -138,7 +139,7 @@ def coalitions(run: Run, reading: Reading = BY_IOU) -> dict[str, Sums]:
     texture = [PRIOR, *(rung.name for rung in plans if rung.family == "textural")]
     near = [rung.name for rung in plans if rung.kind == "rung" and rung.reach <= OBJECT * max(run.diameter, 2)]
     # A model that is given was trained by another recipe, and what more training gives is no family.
-    apart = ("control", "baseline") if run.plan.trials else ("control",)
+    apart = ("control", "baseline") if run.plan.given else ("control",)
     whole = [rung.name for rung in plans if rung.kind not in apart]
     members = {
         "none": [PRIOR],

@@ -36,7 +36,16 @@ from unplateau.diagnosis.settling import doubtful, settled
 from unplateau.diagnosis.stages import confirming, first_stage, how_many, later_stages
 from unplateau.experiments.fits import Fit, Views, by_name, run_fits
 from unplateau.experiments.given import Given, answered, at_native_size, its_fold
-from unplateau.experiments.plan import make_fits, make_given_fits, make_plan, own_names, shortened, with_given
+from unplateau.experiments.plan import (
+    make_fits,
+    make_given_fits,
+    make_plan,
+    own_names,
+    shortened,
+    trial_fits,
+    with_given,
+    with_larger_pieces,
+)
 from unplateau.experiments.prior import position_scores
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, on_twice_the_grid
@@ -135,9 +144,10 @@ def train_all(
     parts = split(pictures, folds=folds, seed=order.seed)
     refuse_no_inner(parts)
     diameter = object_diameter(pictures)
-    plan = make_plan(diameter, pictures.size, baseline=baseline, candidate=order.candidate, untrained=order.untrained)
+    bare = make_plan(diameter, pictures.size, baseline=baseline, candidate=order.candidate, untrained=order.untrained)
     recipe = fitting(order.recipe, diameter)
-    fits = make_fits(plan, pictures, parts, recipe, order.seed)
+    plan = with_larger_pieces(bare, recipe)
+    fits = [*make_fits(plan, pictures, parts, recipe, order.seed), *trial_fits(plan, parts, order.seed)]
     run = Run(source, pictures, parts, diameter, plan, {}, order.seed, recipe=recipe)
     return _in_stages(run, fits, [fit for fit in fits if fit.name == plan.baseline], order)
 
@@ -212,7 +222,7 @@ def _told_on(order: Order, before: int, total: int) -> Order:
 
 
 def _trained(run: Run, fits: list[Fit], order: Order) -> Run:
-    """The run with the outcomes of some fits."""
+    """The run with the outcomes of some fits, after those of earlier folds."""
     if not fits:
         return run
     outcomes = by_name(fits, run_fits(fits, _views(fits, run), order.cache, order.told))
@@ -220,7 +230,8 @@ def _trained(run: Run, fits: list[Fit], order: Order) -> Run:
         outcomes[name] = tuple(replace(each, fixed=run.imposed) for each in outcomes[name])
     finer = [trial.name for trial in run.plan.trials if trial.remedy == FINER and trial.name in outcomes]
     outcomes |= {name: at_native_size(outcomes[name], run.pictures, run.folds) for name in finer}
-    return replace(run, outcomes={**run.outcomes, **outcomes}, _sums={})
+    joined = {name: (*run.outcomes.get(name, ()), *each) for name, each in outcomes.items()}
+    return replace(run, outcomes={**run.outcomes, **joined}, _sums={})
 
 
 def measure_all(run: Run, faults: Faults) -> Measurements:
@@ -251,8 +262,15 @@ def measure_all(run: Run, faults: Faults) -> Measurements:
     return Measurements(*measured, faults, findings)
 
 
-def folds_said(folds: tuple[Fold, ...], pictures: Pictures) -> str:
-    """How the images were divided, as a sentence."""
+def folds_said(run: Run) -> str:
+    """How the images were divided, and how many of the folds were wanted, as sentences."""
+    said, done = _divided(run.folds, run.pictures), len(run.common.folds)
+    if done == len(run.folds):
+        return said
+    return f"{said} All but the baseline was trained on {done} of them: what comes first was clear then."
+
+
+def _divided(folds: tuple[Fold, ...], pictures: Pictures) -> str:
     groups = len(set(pictures.groups))
     if not any(fold.inner for fold in folds):
         said = f"Nothing was trained: {len(folds[0].report)} images report, and each group is read at the given "

@@ -77,7 +77,7 @@ def _data(run: Run, path: str) -> dict[str, Any]:
         "binary": pictures.task.binary,
         "positive_share": positive_share(pictures, range(len(pictures))) if pictures.task.binary else None,
         "object_diameter": run.diameter,
-        "split": folds_said(run.folds, pictures),
+        "split": folds_said(run),
         "warnings": pictures.warnings,
     }
 
@@ -88,6 +88,7 @@ def _setup(run: Run) -> dict[str, Any]:
     return {
         "positive": run.pictures.task.positive,
         "folds": len(run.folds),
+        "measured_folds": len(run.common.folds),
         "frozen": run.plan.rung(run.plan.baseline).frozen,
         "candidate": candidates[0] if candidates else None,
         "recipe": run.recipe,
@@ -148,10 +149,11 @@ def _waterfall(run: Run, measured: Measurements) -> list[dict[str, Any]]:
     ladder, scaled = measured.ladder, measured.data
     if ladder is None or scaled is None:
         return []
+    run = run.common
     prior = run.reading(PRIOR)
     steps = [("position", prior, "family"), *((name, ladder.gains[name], "family") for name in (EITHER, *FAMILIES))]
     reached = prior.mean + sum(gain.mean for gain in ladder.gains.values())
-    if run.plan.trials:
+    if run.plan.given:
         baseline = run.reading(run.plan.baseline)
         steps.append(
             (OWN, Interval(baseline.mean - reached, baseline.low - reached, baseline.high - reached), "family")

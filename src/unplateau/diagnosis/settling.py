@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 from unplateau.checks.capacity import CapacityCheck
+from unplateau.checks.curve import twice_gain
 from unplateau.checks.data_scale import FEW, DataScaleCheck, by_gap, unrelated
-from unplateau.checks.ladder import PRIOR, climbed
+from unplateau.checks.ladder import PRIOR, LadderCheck, LadderMeasured, climbed
 from unplateau.checks.operating_point import OperatingPointCheck
 from unplateau.checks.resolution import finer_gain
 from unplateau.diagnosis.faults import INVALID, Faults
 from unplateau.diagnosis.repairs import Fault, remedy_of
-from unplateau.experiments.gains import TIE, at_length, beside, of_trial, over_seeds
+from unplateau.experiments.gains import TIE, WIDER, at_length, beside, of_trial, over_seeds
 from unplateau.experiments.plan import CANDIDATE, CONTEXT
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, LONGER, Trial
-from unplateau.types import COSTS, Interval
+from unplateau.types import COSTS, Interval, Verdict
 
 LARGE = 0.1
 """Gain from which a threshold, or a remedy that costs labels, data or a training, comes first though others have not
@@ -42,13 +45,54 @@ def settled(run: Run, faults: Faults) -> bool:
         return True
     if any(rung.name == CANDIDATE and CANDIDATE not in run.outcomes for rung in run.plan.rungs):
         return False
+    if not run.plan.given:
+        return _enough(run.common)
     return any(_clear(gain, COSTS[1]) for gain in [*_measured_gains(run), *_inferred_gains(run, faults)])
+
+
+def _enough(run: Run) -> bool:
+    """Whether the folds that a task was measured on say which family decides, and what to do about it.
+
+    One training each tells less of gains than several: there the first must be ahead of the others by as much as the
+    interval is wide that is told.
+    """
+    ladder = LadderCheck().measure(run)
+    if ladder is None or run.units < FEWEST or LadderCheck().judge(ladder).verdict is not Verdict.SOUND:
+        return False
+    first, *others = sorted(task_gains(run, ladder), key=lambda gain: -gain.mean)
+    low = first.mean - (first.mean - first.low) * (WIDER if len(run.folds) == 1 else 1.0)
+    return low > 0 and all(gain.mean - TIE <= low for gain in others)
+
+
+def task_gains(run: Run, ladder: LadderMeasured) -> list[Interval]:
+    """What single changes add to the baseline of a task, or to its best rung, as wide as seeds make it."""
+    gains = [over_seeds(twice_gain(run), run), *(trial_gain(run, trial) for trial in tried(run))]
+    if data := DataScaleCheck().measure(run):
+        gains.append(over_seeds(data.gains["2x"], run))
+    if ladder.pretraining:
+        gains.append(over_seeds(ladder.pretraining, run))
+    if math.isfinite(run.plan.rung(run.plan.baseline).reach):
+        gains.append(context_gain(run))
+    return gains
+
+
+def context_gain(run: Run) -> Interval:
+    """What the rungs that see more than the baseline of a task score above it."""
+    return over_seeds(run.resampler.difference(run.chosen(wider(run)), run.sums(run.plan.baseline)), run)
+
+
+def wider(run: Run) -> list[str]:
+    """The rungs that see more than the baseline of a task."""
+    reach = run.plan.rung(run.plan.baseline).reach
+    return [rung.name for rung in run.plan.rungs if rung.kind == "rung" and rung.reach > reach]
 
 
 def doubtful(run: Run) -> list[Trial]:
     """Trials that would settle the verdict by one training each: networks that learn a thing from one seed and not from
-    the next have told .16 for what truly loses .05.
+    the next have told .16 for what truly loses .05. Of a task, another fold is the other seed.
     """
+    if not run.plan.given:
+        return []
     return [
         trial
         for trial in _decisive(run)
@@ -67,8 +111,6 @@ def _measured_gains(run: Run) -> list[Interval]:
     gains = [trial_gain(run, trial) for trial in _decisive(run) if trial.again in run.outcomes]
     if run.trial(FINER) and not run.plan.rehearsal:
         gains.append(over_seeds(finer_gain(run), run))
-    if not run.plan.trials:
-        return gains
     if candidate := candidate_gain(run):
         gains.append(candidate)
     data = DataScaleCheck().measure(run)
@@ -76,11 +118,8 @@ def _measured_gains(run: Run) -> list[Interval]:
 
 
 def _inferred_gains(run: Run, faults: Faults) -> list[Interval]:
-    """What twice the data adds to a model in question that knows the few unrelated images it was trained on by heart.
-
-    Where the task is in question the ladder is what was asked for.
-    """
-    if not run.plan.trials or unrelated(faults.findings) >= FEW:
+    """What twice the data adds to a model in question that knows by heart the few unrelated images that it saw."""
+    if unrelated(faults.findings) >= FEW:
         return []
     gain = by_gap(CapacityCheck().measure(run))
     return [over_seeds(gain, run)] if gain else []
@@ -121,7 +160,7 @@ def contested_gain(run: Run, trial: Trial) -> Interval | None:
 
 def candidate_gain(run: Run) -> Interval | None:
     """What the candidate adds to the model in question, as wide as seeds make it; None where either is absent."""
-    if not run.plan.trials or CANDIDATE not in run.outcomes:
+    if not run.plan.given or CANDIDATE not in run.outcomes:
         return None
     return over_seeds(run.resampler.difference(run.fairly(CANDIDATE), at_length(run)), run)
 

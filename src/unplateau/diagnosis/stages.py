@@ -41,25 +41,32 @@ def first_stage(plan: Plan, fits: list[Fit]) -> list[Fit]:
 
 
 def later_stages(run: Run, fits: list[Fit]) -> list[Stage]:
-    """All other fits, in the order in which they settle a verdict: what the model in question is trained again as, what
-    of it is tried twice, the candidate and its control, the ladder.
+    """All other fits, in the order in which they settle a verdict. Of a task: all on one fold after the other."""
+    done = {fit.name for fit in first_stage(run.plan, fits)}
+    if run.plan.given:
+        return _of_a_model(run, fits, done)
+    numbers = range(len(run.folds))
+    return [_fixed([fit for fit in fits if fit.fold == number and fit.name not in done]) for number in numbers]
+
+
+def _of_a_model(run: Run, fits: list[Fit], done: set[str]) -> list[Stage]:
+    """What the model in question is trained again as, what of it is tried twice, the candidate and its control, the
+    ladder.
 
     A model that knows by heart what it has seen is short of data first, and one that does not of something else.
     """
-    plan, done = run.plan, {fit.name for fit in first_stage(run.plan, fits)}
     own = _own_order(run)
     pairs = [own[start : start + AT_A_TIME] for start in range(0, len(own), AT_A_TIME)]
-    named = [*pairs, [CANDIDATE, UNTRAINED]] if plan.trials else [own]
+    named = [*pairs, [CANDIDATE, UNTRAINED]]
     rest = {fit.name for fit in fits} - done - {name for group in named for name in group}
     stages = [_fixed([fit for fit in fits if fit.name in group]) for group in named]
-    if plan.trials:
-        stages.insert(len(pairs), lambda run: confirming(promising(run), fits))
+    stages.insert(len(pairs), lambda run: confirming(promising(run), fits))
     return [*stages, _fixed([fit for fit in fits if fit.name in rest])]
 
 
 def how_many(plan: Plan, fits: list[Fit]) -> int:
     """How many trainings there are at most."""
-    return len(fits) + (CONFIRMED * len({fit.fold for fit in fits}) if plan.trials else 0)
+    return len(fits) + (CONFIRMED * len({fit.fold for fit in fits}) if plan.given else 0)
 
 
 def confirming(trials: Sequence[Trial], fits: list[Fit]) -> list[Fit]:

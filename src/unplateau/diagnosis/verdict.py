@@ -10,18 +10,27 @@ from unplateau.diagnosis.diagnose import Measurements
 from unplateau.diagnosis.faults import INVALID
 from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
 from unplateau.diagnosis.repairs import Fault, remedy_of
-from unplateau.diagnosis.settling import FEWEST, candidate_gain, contested_gain, repair_gain, trial_gain, tried
-from unplateau.experiments.gains import TIE, of_trial, over_seeds, worth_listing
+from unplateau.diagnosis.settling import (
+    FEWEST,
+    candidate_gain,
+    contested_gain,
+    context_gain,
+    repair_gain,
+    trial_gain,
+    tried,
+    wider,
+)
+from unplateau.experiments.gains import TIE, WIDER, of_trial, over_seeds, worth_listing
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, UNTRAINED
 from unplateau.experiments.run import Run
-from unplateau.experiments.trials import AGAIN, FINER, LONGER, Trial
+from unplateau.experiments.trials import AGAIN, FINER, LONGER, OF_SIZE, Trial
 from unplateau.types import COSTS, Interval, Remedy, Verdict
 
 ALL = 0.95
 """Share from which a family decides "nearly all": the others may come out slightly negative, and it above one."""
 
-OF_LABELS, OF_SIZE = ("relabel", "fix-pairing"), ("larger-extractor", "stronger-decoder")
-"""Remedies that put labels right, and those that make the model larger."""
+OF_LABELS = ("relabel", "fix-pairing")
+"""Remedies that put labels right."""
 
 SINGLE = (
     "train-longer",
@@ -35,10 +44,6 @@ SINGLE = (
     "fix-normalisation",
 )
 """Remedies whose gain rests on one training beside another."""
-
-WIDER = 2.0
-"""How many times as wide such a gain's interval must be to hold nine in ten of the true ones: from `benchmarks.truth`,
-whose fitted bases ask for less than 1.5 and whose held ones for a little more than 2."""
 
 ON_OTHERS = math.sqrt(2)
 """How many times as wide the interval of a threshold's gain is on as many other images as on those that measured it:
@@ -72,19 +77,26 @@ def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
         return tuple(repairs)
     candidates = [
         *repairs,
-        _richer_pretraining(run, measured),
-        None if run.plan.trials else _more_context(run, measured),
-        _more_data(run, measured),
-        _train_longer(run, measured),
+        *_beside_trainings(run.common, measured),
         _move_threshold(run, measured),
         _finer_resolution(run, measured),
-        *(_tried(run, trial) for trial in tried(run)),
     ]
     found = [remedy for remedy in candidates if remedy]
     rough = rough_contours(run, measured, max((each.gain.mean for each in found), default=0.0))
     if rough:
         found = [rough, *(each for each in found if each.name != rough.name)]
     return tuple(sorted(found, key=lambda remedy: -remedy.gain.mean))
+
+
+def _beside_trainings(run: Run, measured: Measurements) -> list[Remedy | None]:
+    """The remedies that are told by trainings beside the baseline's, on the folds that have these."""
+    return [
+        _richer_pretraining(run, measured),
+        None if run.plan.given else _more_context(run, measured),
+        _more_data(run, measured),
+        _train_longer(run, measured),
+        *(_tried(run, trial) for trial in tried(run)),
+    ]
 
 
 def find_remedies(considered: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
@@ -98,15 +110,18 @@ def calibrated(remedies: tuple[Remedy, ...], run: Run) -> tuple[Remedy, ...]:
 
     What is listed, and in which order, is decided before: a wide interval is no reason to keep a gain back.
     """
-    if len(run.folds) > 1:
-        return remedies
-    single = (*SINGLE, FINER) if run.trial(FINER) else SINGLE
-    # What two trainings contradict each other about is as wide as both already.
-    contested = {trial.remedy for trial in tried(run) if contested_gain(run, trial)}
-    times = dict.fromkeys(set(single) - contested, (WIDER, 0.0)) | {"move-threshold": (ON_OTHERS, AT_LEAST)}
+    times = {} if len(run.common.folds) > 1 else dict.fromkeys(_single(run.common), (WIDER, 0.0))
+    if len(run.folds) == 1:
+        times["move-threshold"] = (ON_OTHERS, AT_LEAST)
     return tuple(
         replace(each, gain=_wider(each.gain, *times[each.name])) if each.name in times else each for each in remedies
     )
+
+
+def _single(run: Run) -> set[str]:
+    """What one training beside another tells, but what two contradict each other about: that is as wide as both."""
+    contested = {trial.remedy for trial in tried(run) if contested_gain(run, trial)}
+    return {*SINGLE, *([FINER] if run.trial(FINER) else [])} - contested
 
 
 def _wider(gain: Interval, times: float, least: float) -> Interval:
@@ -178,13 +193,11 @@ def _more_context(run: Run, measured: Measurements) -> Remedy | None:
     baseline = run.plan.rung(run.plan.baseline)
     if math.isinf(baseline.reach) or measured.ladder is None:
         return None
-    wider = [rung.name for rung in run.plan.rungs if rung.kind == "rung" and rung.reach > baseline.reach]
-    gain = run.resampler.difference(run.chosen(wider), run.sums(run.plan.baseline))
     evidence = (
         f"The baseline sees {baseline.reach:.0f} pixels and scores {run.reading(run.plan.baseline):.3f}.",
-        f"The same network that sees more scores {run.resampler.interval(run.chosen(wider)):.3f}.",
+        f"The same network that sees more scores {run.resampler.interval(run.chosen(wider(run))):.3f}.",
     )
-    return Remedy("more-context", over_seeds(gain, run), "one training run", evidence)
+    return Remedy("more-context", context_gain(run), "one training run", evidence)
 
 
 def _more_data(run: Run, measured: Measurements) -> Remedy | None:
@@ -323,7 +336,7 @@ def _labels(run: Run, measured: Measurements) -> ScaleAnswer:
 
 def _model(run: Run, measured: Measurements) -> ScaleAnswer:
     """From larger pieces where they were tried, else from what the baseline makes of images it has seen."""
-    gains = {trial.remedy: trial_gain(run, trial) for trial in tried(run) if trial.remedy in OF_SIZE}
+    gains = {trial.remedy: trial_gain(run.common, trial) for trial in tried(run) if trial.remedy in OF_SIZE}
     capacity = measured.finding("capacity")
     if not gains:
         return ScaleAnswer("model", "no" if capacity.verdict is Verdict.SOUND else "undetermined", capacity.claim)

@@ -24,6 +24,9 @@ over the healthy cases of the fitted bases of `benchmarks.truth`. Resampled grou
 BELIEF = 3
 """Pairs of trainings that `SEED_SPREAD` weighs as much as, beside the pairs that a task itself was trained as."""
 
+WIDER = 2.0
+"""How many times as wide the interval of a gain between two single trainings must be to hold nine in ten of the true
+ones: from `benchmarks.truth`, whose fitted bases ask for less than 1.5 and whose held ones for a little more than 2."""
 
 LIKELY = 0.5
 """Standard errors above nothing from which a gain is listed: seven in ten such are more than nothing."""

@@ -8,7 +8,17 @@ from dataclasses import dataclass, replace
 from unplateau.data.splits import nested
 from unplateau.data.transforms import NONE, Augmentation
 from unplateau.experiments.fits import Fit
-from unplateau.experiments.trials import AGAIN, FINER, LONGER, REHEARSAL, Trial, make_trials, rehearsed, share_of_steps
+from unplateau.experiments.trials import (
+    AGAIN,
+    FINER,
+    LONGER,
+    OF_SIZE,
+    REHEARSAL,
+    Trial,
+    make_trials,
+    rehearsed,
+    share_of_steps,
+)
 from unplateau.extractors.bounded import plan_for, rung
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made
@@ -63,6 +73,7 @@ class RungPlan:
 class Plan:
     """Every rung, which of them is the baseline, and what the baseline is trained again with: shares of the data, and
     the changes of `trials`. `rehearsal` is the recipe of the latter, where it is shorter than the baseline's own.
+    `given`: the baseline came trained.
     """
 
     rungs: tuple[RungPlan, ...]
@@ -70,6 +81,7 @@ class Plan:
     fractions: tuple[float, ...]
     trials: tuple[Trial, ...] = ()
     rehearsal: Recipe | None = None
+    given: bool = False
 
     @property
     def control(self) -> str:
@@ -113,7 +125,14 @@ def with_given(bare: Plan, made: Made, decoder: str) -> Plan:
     short = rehearsed(made.recipe)
     whole = short == made.recipe
     trials = make_trials(made.extractor, decoder, reach, short, frozen=made.frozen, whole=whole)
-    return Plan((*bare.rungs, rung), "baseline", FRACTIONS, trials, None if whole else short)
+    return Plan((*bare.rungs, rung), "baseline", FRACTIONS, trials, None if whole else short, given=True)
+
+
+def with_larger_pieces(bare: Plan, recipe: Recipe) -> Plan:
+    """The plan of a task, whose ladder asks what may be seen, with larger pieces for its baseline beside it."""
+    rung = bare.rung(bare.baseline)
+    trials = make_trials(rung.extractor, rung.decoder, rung.reach, recipe, frozen=rung.frozen, whole=False)
+    return replace(bare, trials=tuple(trial for trial in trials if trial.remedy in OF_SIZE))
 
 
 def shortened(plan: Plan) -> Plan:
@@ -144,9 +163,21 @@ def make_given_fits(
     needless = {plan.baseline, *((HALF_STEPS,) if any(each.remedy == LONGER for each in plan.trials) else ())}
     less = [fit for fit in own if fit.name not in needless]
     rung = plan.rung(plan.baseline)
-    tried = [
+    seeds = {REHEARSAL: 0, AGAIN: OTHER_SEED}
+    controls = [
+        _fit(rung, name, number, fold, plan.rehearsal or made.recipe, made.seed * 1000 + number + seeds[name])
+        for number, fold in enumerate(folds)
+        for name in plan.controls
+    ]
+    return [*ladder, *less, *controls, *trial_fits(plan, folds, made.seed)]
+
+
+def trial_fits(plan: Plan, folds: tuple[Fold, ...], seed: int) -> list[Fit]:
+    """Every trial of the plan on each fold, from the seed that the baseline has there."""
+    rung = plan.rung(plan.baseline)
+    return [
         replace(
-            _fit(rung, trial.name, number, fold, trial.recipe, made.seed * 1000 + number),
+            _fit(rung, trial.name, number, fold, trial.recipe, seed * 1000 + number),
             extractor=trial.extractor,
             decoder=trial.decoder,
             pretrained=False,
@@ -157,13 +188,6 @@ def make_given_fits(
         for trial in plan.trials
         for number, fold in enumerate(folds)
     ]
-    seeds = {REHEARSAL: 0, AGAIN: OTHER_SEED}
-    controls = [
-        _fit(rung, name, number, fold, plan.rehearsal or made.recipe, made.seed * 1000 + number + seeds[name])
-        for number, fold in enumerate(folds)
-        for name in plan.controls
-    ]
-    return [*ladder, *less, *controls, *tried]
 
 
 def make_fits(plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: Recipe, seed: int) -> list[Fit]:

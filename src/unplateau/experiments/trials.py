@@ -22,6 +22,9 @@ OVERLAP = ("dice", "tversky", "focal-tversky", "lovasz")
 LONGER, FINER = "train-longer", "finer-resolution"
 """Remedies whose trial is read by the check that foretells them where they are not tried."""
 
+OF_SIZE = ("larger-extractor", "stronger-decoder")
+"""Remedies that make the model larger."""
+
 SHORT = 230
 """Steps of a rung of the ladder, and the least that a longer training takes: twice a run that was cut short is still
 cut short."""
