@@ -305,7 +305,8 @@ def test_what_the_families_add_sums_to_the_best_rung_minus_position_exactly(kind
 def test_what_a_given_model_was_trained_for_longer_is_no_family():
     bare = made_run({"context": 0.5, "baseline": 0.9}, baseline="resnet18")
     given = replace(
-        bare, plan=replace(bare.plan, trials=make_trials("resnet18", "unet", math.inf, Recipe(), frozen=False))
+        bare,
+        plan=replace(bare.plan, trials=make_trials("resnet18", "unet", math.inf, Recipe(), frozen=False), given=True),
     )
     apart, together = (LadderCheck().measure(run) for run in (given, bare))
     assert apart is not None

@@ -12,7 +12,8 @@ from unplateau.checks.data_scale import CLOSED
 from unplateau.diagnosis.diagnose import Measurements, measure_all
 from unplateau.diagnosis.faults import Faults
 from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
-from unplateau.diagnosis.verdict import SINGLE, WIDER, calibrated
+from unplateau.diagnosis.verdict import SINGLE, calibrated
+from unplateau.experiments.gains import WIDER
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import make_trials
 from unplateau.training.recipe import Recipe
@@ -25,7 +26,7 @@ def tried(run: Run) -> Run:
     """The run with every trial scoring as the baseline does."""
     trials = make_trials("unet", "linear", math.inf, Recipe(), frozen=False)
     outcomes = {trial.name: run.outcomes[run.plan.baseline] for trial in trials}
-    return changed(replace(run, plan=replace(run.plan, trials=trials)), **outcomes)
+    return changed(replace(run, plan=replace(run.plan, trials=trials, given=True)), **outcomes)
 
 
 OFF, ON = Interval(0.1, 0.06, 0.14), Interval(-0.1, -0.14, -0.06)

@@ -10,15 +10,18 @@ import pytest
 
 from made_run import changed, made_pictures, made_run, table
 from unplateau.checks.curve import twice_gain
+from unplateau.checks.ladder import PRIOR, LadderCheck
 from unplateau.checks.operating_point import OperatingPointCheck
 from unplateau.checks.repeat import RepeatCheck
 from unplateau.data.splits import split
 from unplateau.diagnosis.faults import Faults
 from unplateau.diagnosis.settling import doubtful, settled, trial_gain
 from unplateau.diagnosis.stages import confirming, later_stages, promising
+from unplateau.diagnosis.task import unclear
 from unplateau.experiments.fits import Fit
 from unplateau.experiments.plan import (
     CANDIDATE,
+    CONTEXT,
     HALF_STEPS,
     UNTRAINED,
     Plan,
@@ -27,7 +30,9 @@ from unplateau.experiments.plan import (
     make_given_fits,
     make_plan,
     shortened,
+    trial_fits,
     with_given,
+    with_larger_pieces,
 )
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import AGAIN, LONGER, REHEARSAL, make_trials, resumed
@@ -170,12 +175,13 @@ def test_a_threshold_that_is_off_by_little_does_not_end_the_measuring(gain, want
 
 def with_trials(run: Run) -> Run:
     trials = make_trials("unet", "linear", math.inf, Recipe(), frozen=False)
-    return replace(run, plan=replace(run.plan, trials=trials))
+    return replace(run, plan=replace(run.plan, trials=trials, given=True))
 
 
 def staged(run: Run) -> list[list[str]]:
     recipe = Recipe(steps=4)
-    fits = make_fits(run.plan, run.pictures, run.folds[:1], recipe, 0)
+    folds = run.folds[:1] if run.plan.given else run.folds
+    fits = make_fits(run.plan, run.pictures, folds, recipe, 0)
     again = [AGAIN, *(trial.name for trial in run.plan.trials)] if run.plan.trials else []
     wanted = [*fits, *(replace(fits[0], name=name) for name in again)]
     stages = [sorted(fit.name for fit in stage(run)) for stage in later_stages(run, wanted)]
@@ -198,10 +204,85 @@ def test_the_candidate_comes_before_the_ladder_and_nothing_is_trained_twice():
     assert len(every) == len(set(every))
 
 
-def test_where_no_model_is_in_question_all_its_trainings_come_together():
-    order = staged(made_run({"context": 0.5}))
-    assert order[0] == sorted([less_name(0.25), less_name(0.5), HALF_STEPS])
-    assert len(order) == 2
+def on_folds(run: Run, count: int) -> Run:
+    """The run with its ladder climbed on so many folds, and its baseline trained on all."""
+    outcomes = {name: fits if name in (PRIOR, CONTEXT) else fits[:count] for name, fits in run.outcomes.items()}
+    return replace(run, outcomes=outcomes, _sums={})
+
+
+def of_task(run: Run, count: int, *, thorough: bool = False) -> list[list[str]]:
+    """What each stage would train of a task that was measured on so many folds, larger pieces among it."""
+    run = replace(on_folds(run, count), plan=with_larger_pieces(run.plan, Recipe(steps=4)))
+    if not count:
+        run = replace(run, outcomes={name: run.outcomes[name] for name in (PRIOR, CONTEXT)}, _sums={})
+    fits = [*make_fits(run.plan, run.pictures, run.folds, Recipe(steps=4), 0), *trial_fits(run.plan, run.folds, 0)]
+    return [
+        sorted(f"{fit.name} {fit.fold}" for fit in stage(run)) for stage in later_stages(run, fits, thorough=thorough)
+    ]
+
+
+def test_a_task_is_measured_on_one_fold_after_the_other():
+    run = made_run({"context": 0.5}, folds=3)
+    for count in (0, 1):
+        first, *_ = of_task(run, count)
+        assert {f"{name} {count}" for name in (less_name(0.25), less_name(0.5), HALF_STEPS, "colour")} <= set(first)
+        assert {each.rpartition(" ")[2] for each in first if not each.startswith("trial")} == {str(count)}
+        assert not any(each.startswith(CONTEXT) for each in first)  # the baseline, trained on all folds before
+    assert not any(of_task(run, 3))
+
+
+def test_larger_pieces_are_trained_only_where_the_baseline_does_not_fit_what_it_has_seen():
+    sizes = {"trial larger-extractor 0", "trial stronger-decoder 0"}
+    assert not sizes & set(of_task(made_run({"context": 0.5}, seen=0.9), 0)[0])
+    assert sizes < set(of_task(made_run({"context": 0.5}, seen=0.52), 0)[0])
+    assert sizes < set(of_task(made_run({"context": 0.5}, seen=0.9), 0, thorough=True)[0])
+
+
+CLEAR = {"prior": 0.1, "colour": 0.2, "texture": 0.2, "contour": 0.2, "context": 0.2, "semantics": 0.8}
+"""A task that a candidate alone solves."""
+
+
+@pytest.mark.parametrize(
+    ("scores", "groups", "wanted"),
+    [(CLEAR, 60, True), (CLEAR | {"semantics": 0.24}, 60, False), (CLEAR, 12, False)],
+    ids=["clear", "hardly any gain", "four groups a fold"],
+)
+def test_a_task_is_measured_on_no_further_fold_where_family_and_remedy_are_clear(scores, groups, wanted):
+    run = made_run(scores, folds=3, groups=groups, candidate="resnet18", seen=0.3)
+    assert (not unclear(on_folds(run, 1))) is wanted
+
+
+def test_a_ladder_climbed_on_one_fold_is_read_on_that_fold_and_the_baseline_on_all():
+    run = made_run({"context": 0.5}, folds=3, groups=24)
+    one = on_folds(run, 1)
+    whole, part = LadderCheck().measure(run), LadderCheck().measure(one)
+    assert whole is not None
+    assert part is not None
+    climbed = one.shared(rung.name for rung in run.plan.rungs)
+    assert climbed.folds == run.folds[:1]
+    assert part.attainable.high - part.attainable.low > whole.attainable.high - whole.attainable.low
+    assert one.reading(run.plan.baseline) == run.reading(run.plan.baseline)
+    alone = replace(run, folds=run.folds[:1], outcomes={k: v[:1] for k, v in run.outcomes.items()}, _sums={})
+    assert part == LadderCheck().measure(alone)
+    assert run.shared(run.outcomes) is run
+
+
+def test_of_a_task_whose_family_is_clear_only_the_remedies_that_contend_are_trained_again():
+    scores = CLEAR | {"semantics": 0.24, "half-steps": 0.1, "data-0.5": 0.2, "data-0.25": 0.2}
+    run = on_folds(made_run(scores, folds=3, groups=60, candidate="resnet18", seen=0.3), 1)
+    assert unclear(run) == {HALF_STEPS} | {rung.name for rung in run.plan.rungs}
+
+
+def test_larger_pieces_are_tried_beside_the_ladder_of_a_task():
+    plan = with_larger_pieces(make_plan(12.0, (96, 96), baseline="unet"), Recipe())
+    assert [trial.remedy for trial in plan.trials] == ["stronger-decoder", "larger-extractor"]
+    assert not plan.given
+    pictures = made_pictures(20)
+    folds = split(pictures, folds=3, seed=0)
+    fits = trial_fits(plan, folds, 3)
+    bare = [fit for fit in make_fits(plan, pictures, folds, Recipe(), 3) if fit.name == plan.baseline]
+    assert [fit.seed for fit in fits[:3]] == [fit.seed for fit in bare]
+    assert {(fit.extractor, fit.decoder) for fit in fits} == {("unet", "conv"), ("unet-24", "linear")}
 
 
 def test_the_short_ladder_keeps_what_the_families_rest_on():
@@ -244,7 +325,9 @@ def test_a_model_that_knows_few_images_by_heart_is_told_so_without_a_training(ef
 
 
 def test_where_the_task_is_in_question_the_ladder_is_climbed_however_few_the_images():
-    assert not settled(made_run({"context": 0.5}, seen=0.9), few(6))
+    run = made_run({"context": 0.5}, seen=0.9)
+    outcomes = {name: run.outcomes[name] for name in (PRIOR, CONTEXT)}
+    assert not settled(replace(run, outcomes=outcomes, _sums={}), few(6))
 
 
 def test_where_few_groups_report_nothing_is_sure():

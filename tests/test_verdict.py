@@ -168,7 +168,9 @@ def short_sighted(trial: float, context: float) -> Run:
     bare = made_run({"baseline": 0.50, "context": context}, baseline="reach-9", folds=1)
     scored = made_run({"context": trial}, folds=1)
     (more,) = (t for t in make_trials("reach-9", "linear", 9, Recipe(), frozen=False) if t.remedy == "more-context")
-    return changed(replace(bare, plan=replace(bare.plan, trials=(more,))), **{more.name: scored.outcomes["context"]})
+    return changed(
+        replace(bare, plan=replace(bare.plan, trials=(more,), given=True)), **{more.name: scored.outcomes["context"]}
+    )
 
 
 def test_a_trial_of_more_context_that_the_ladder_contradicts_may_do_either():
@@ -329,7 +331,8 @@ def test_the_waterfall_goes_from_zero_to_one_without_a_gap(kind):
 def test_the_waterfall_of_a_given_model_passes_through_what_it_scores():
     run = made_run({"context": 0.5, "baseline": 0.8}, baseline="resnet18")
     given = replace(
-        run, plan=replace(run.plan, trials=make_trials("resnet18", "unet", math.inf, Recipe(), frozen=False))
+        run,
+        plan=replace(run.plan, trials=make_trials("resnet18", "unet", math.inf, Recipe(), frozen=False), given=True),
     )
     rows = _waterfall(given, measure_all(given, Faults((), ())))
     own = next(row for row in rows if row["name"] == OWN)

@@ -69,8 +69,8 @@ class CurveCheck(AbstractCheck[CurveMeasured]):
             rise=Interval(float(rises.mean()), float(rises.min()), float(rises.max())),
             wobble=float(np.mean([reading.wobble for reading in readings])),
             settled_wobble=float(np.mean([reading.settled_wobble for reading in readings])),
-            half=run.common.reading(HALF_STEPS) if HALF_STEPS in run.outcomes else None,
-            twice_gain=twice_gain(run.common) if HALF_STEPS in run.outcomes or run.trial(LONGER) else None,
+            half=run.shared([HALF_STEPS]).reading(HALF_STEPS) if HALF_STEPS in run.outcomes else None,
+            twice_gain=twice_gain(run) if HALF_STEPS in run.outcomes or run.trial(LONGER) else None,
             evaluations=min(map(len, curves)),
             tried=trial.recipe.steps if (trial := run.trial(LONGER)) else 0,
         )
@@ -108,6 +108,7 @@ def twice_gain(run: Run) -> Interval:
     """What twice the steps are foretold to add to the baseline, or what its trial with more of them added."""
     if trial := run.trial(LONGER):
         return run.resampler.difference(of_trial(run, trial), beside(run))
+    run = run.shared([HALF_STEPS])
     full, half = run.sums(run.plan.baseline), run.sums(HALF_STEPS)
     draws = np.stack([run.resampler.draws(half), run.resampler.draws(full)], axis=1)
     means = np.array([run.resampler.mean(half), run.resampler.mean(full)])

@@ -75,7 +75,7 @@ class DataScaleCheck(AbstractCheck[DataMeasured | None]):
         smaller = [less_name(fraction) for fraction in run.plan.fractions]
         if not smaller or any(name not in run.outcomes for name in smaller):
             return None
-        run = run.common
+        run = run.shared(smaller)
         sums = [*map(run.fairly, smaller), at_length(run)]
         draws = np.stack([run.resampler.draws(each) for each in sums], axis=1)
         means = np.array([run.resampler.mean(each) for each in sums])

@@ -79,7 +79,7 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         """All rungs, families and comparisons with paired intervals; None where the ladder was not climbed."""
         if not climbed(run):
             return None
-        run = run.common
+        run = run.shared(rung.name for rung in run.plan.rungs)
         scratch = [rung for rung in run.plan.rungs if rung.kind in ("rung", "baseline")]
         everything = [rung for rung in run.plan.rungs if rung.kind != "control"]
         half = [rung.name for rung in scratch if rung.reach <= max(run.diameter / 2, 1)]

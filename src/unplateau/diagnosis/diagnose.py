@@ -34,6 +34,7 @@ from unplateau.diagnosis.faults import Faults, find_faults
 from unplateau.diagnosis.repairs import try_repairs
 from unplateau.diagnosis.settling import doubtful, settled
 from unplateau.diagnosis.stages import confirming, first_stage, how_many, later_stages
+from unplateau.diagnosis.task import told_by
 from unplateau.experiments.fits import Fit, Views, by_name, run_fits
 from unplateau.experiments.given import Given, answered, at_native_size, its_fold
 from unplateau.experiments.plan import (
@@ -187,7 +188,7 @@ def _in_stages(
     run = _controlled(run, own[0], replace(order, told=lambda *_: order.told(done, total, "a control")))
     faults = find_faults(run, own[0])
     run = try_repairs(run, faults.faults, own, order.cache, lambda *_: order.told(done, total, "a repair"), start)
-    for stage in later_stages(run, fits):
+    for stage in later_stages(run, fits, thorough=order.thorough):
         if not order.thorough:
             run = _trained(run, confirming(doubtful(run), fits), replace(order, told=lambda *_: None))
         if not order.thorough and settled(run, faults):
@@ -264,10 +265,13 @@ def measure_all(run: Run, faults: Faults) -> Measurements:
 
 def folds_said(run: Run) -> str:
     """How the images were divided, and how many of the folds were wanted, as sentences."""
-    said, done = _divided(run.folds, run.pictures), len(run.common.folds)
-    if done == len(run.folds):
+    said = _divided(run.folds, run.pictures)
+    trained = [names for names in told_by(run.plan).values() if set(names) <= set(run.outcomes)]
+    done = sorted({len(run.shared(names).folds) for names in trained})
+    if not done or done[0] == len(run.folds):
         return said
-    return f"{said} All but the baseline was trained on {done} of them: what comes first was clear then."
+    some = f"{done[0]} of them" if len(done) == 1 else f"{done[0]} to {done[-1]} of them"
+    return f"{said} The baseline was trained on all folds, what stands beside it on {some}, until it was clear."
 
 
 def _divided(folds: tuple[Fold, ...], pictures: Pictures) -> str:

@@ -66,12 +66,11 @@ def rough_contours(run: Run, measured: Measurements, others: float) -> Remedy | 
 
 def unlearnt(run: Run) -> Interval | None:
     """What pairing masks rightly may add where no model learns more than position: anything. None where one does."""
-    run = run.common
     trials = [trial.name for trial in run.plan.trials]
     names = [name for name in (run.plan.baseline, AGAIN, CONTEXT, *trials) if name in run.outcomes]
     if not tried(run) or PRIOR not in run.outcomes:
         return None
-    most = max(run.reading(name).mean for name in names)
+    most = max(run.shared([name]).reading(name).mean for name in names)
     if most > run.reading(PRIOR).mean + LEARNT:
         return None
     room = 1 - most

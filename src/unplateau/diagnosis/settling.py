@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 from unplateau.checks.capacity import CapacityCheck
-from unplateau.checks.curve import twice_gain
 from unplateau.checks.data_scale import FEW, DataScaleCheck, by_gap, unrelated
-from unplateau.checks.ladder import PRIOR, LadderCheck, LadderMeasured, climbed
+from unplateau.checks.ladder import PRIOR, climbed
 from unplateau.checks.operating_point import OperatingPointCheck
 from unplateau.checks.resolution import finer_gain
 from unplateau.diagnosis.faults import INVALID, Faults
 from unplateau.diagnosis.repairs import Fault, remedy_of
-from unplateau.experiments.gains import TIE, WIDER, at_length, beside, of_trial, over_seeds
+from unplateau.experiments.gains import TIE, at_length, beside, of_trial, over_seeds
 from unplateau.experiments.plan import CANDIDATE, CONTEXT
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, LONGER, Trial
-from unplateau.types import COSTS, Interval, Verdict
+from unplateau.types import COSTS, Interval
 
 LARGE = 0.1
 """Gain from which a threshold, or a remedy that costs labels, data or a training, comes first though others have not
@@ -28,7 +25,7 @@ FEWEST = 5
 
 
 def settled(run: Run, faults: Faults) -> bool:
-    """Whether the first remedy is clear from what is trained so far.
+    """Whether the first remedy is clear from what is trained so far, whatever a ladder of a task would say.
 
     A number that is wrong, and a bug whose repair surely gains, come first whatever else there is: every other gain
     would be measured on top of them. So does a threshold that is off by much. What costs more than a repair must gain
@@ -45,46 +42,8 @@ def settled(run: Run, faults: Faults) -> bool:
         return True
     if any(rung.name == CANDIDATE and CANDIDATE not in run.outcomes for rung in run.plan.rungs):
         return False
-    if not run.plan.given:
-        return _enough(run.common)
-    return any(_clear(gain, COSTS[1]) for gain in [*_measured_gains(run), *_inferred_gains(run, faults)])
-
-
-def _enough(run: Run) -> bool:
-    """Whether the folds that a task was measured on say which family decides, and what to do about it.
-
-    One training each tells less of gains than several: there the first must be ahead of the others by as much as the
-    interval is wide that is told.
-    """
-    ladder = LadderCheck().measure(run)
-    if ladder is None or run.units < FEWEST or LadderCheck().judge(ladder).verdict is not Verdict.SOUND:
-        return False
-    first, *others = sorted(task_gains(run, ladder), key=lambda gain: -gain.mean)
-    low = first.mean - (first.mean - first.low) * (WIDER if len(run.folds) == 1 else 1.0)
-    return low > 0 and all(gain.mean - TIE <= low for gain in others)
-
-
-def task_gains(run: Run, ladder: LadderMeasured) -> list[Interval]:
-    """What single changes add to the baseline of a task, or to its best rung, as wide as seeds make it."""
-    gains = [over_seeds(twice_gain(run), run), *(trial_gain(run, trial) for trial in tried(run))]
-    if data := DataScaleCheck().measure(run):
-        gains.append(over_seeds(data.gains["2x"], run))
-    if ladder.pretraining:
-        gains.append(over_seeds(ladder.pretraining, run))
-    if math.isfinite(run.plan.rung(run.plan.baseline).reach):
-        gains.append(context_gain(run))
-    return gains
-
-
-def context_gain(run: Run) -> Interval:
-    """What the rungs that see more than the baseline of a task score above it."""
-    return over_seeds(run.resampler.difference(run.chosen(wider(run)), run.sums(run.plan.baseline)), run)
-
-
-def wider(run: Run) -> list[str]:
-    """The rungs that see more than the baseline of a task."""
-    reach = run.plan.rung(run.plan.baseline).reach
-    return [rung.name for rung in run.plan.rungs if rung.kind == "rung" and rung.reach > reach]
+    gains = [*_measured_gains(run), *_inferred_gains(run, faults)] if run.plan.given else []
+    return any(_clear(gain, COSTS[1]) for gain in gains)
 
 
 def doubtful(run: Run) -> list[Trial]:
@@ -139,6 +98,7 @@ def tried(run: Run) -> tuple[Trial, ...]:
 
 def trial_gain(run: Run, trial: Trial) -> Interval:
     """What a trial adds to the model in question, as wide as seeds make it."""
+    run = run.shared([trial.name])
     return over_seeds(run.resampler.difference(of_trial(run, trial), beside(run)), run, trial)
 
 

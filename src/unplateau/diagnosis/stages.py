@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from unplateau.checks.capacity import FITS, CapacityCheck
+from unplateau.diagnosis.task import unclear
 from unplateau.experiments.fits import Fit
 from unplateau.experiments.gains import of_trial
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, OTHER_SEED, UNTRAINED, Plan, less_name
@@ -40,13 +41,23 @@ def first_stage(plan: Plan, fits: list[Fit]) -> list[Fit]:
     return [fit for fit in fits if fit.name in names]
 
 
-def later_stages(run: Run, fits: list[Fit]) -> list[Stage]:
-    """All other fits, in the order in which they settle a verdict. Of a task: all on one fold after the other."""
+def later_stages(run: Run, fits: list[Fit], *, thorough: bool = False) -> list[Stage]:
+    """All other fits, in the order in which they settle a verdict. Of a task: all on the first fold, on the
+    next what is not clear; larger pieces only where the baseline does not fit what it has seen, or all is wanted.
+    """
     done = {fit.name for fit in first_stage(run.plan, fits)}
     if run.plan.given:
         return _of_a_model(run, fits, done)
-    numbers = range(len(run.folds))
-    return [_fixed([fit for fit in fits if fit.fold == number and fit.name not in done]) for number in numbers]
+    if not thorough and _by_heart(run):
+        done |= {trial.name for trial in run.plan.trials}
+    beside = [fit for fit in fits if fit.name not in done]
+    every = {fit.name for fit in beside}
+    return [lambda run: _next_fold(run, beside, every if thorough else unclear(run)) for _ in run.folds]
+
+
+def _next_fold(run: Run, fits: list[Fit], names: set[str]) -> list[Fit]:
+    """The fits of these names on the first fold that has none of each."""
+    return [fit for fit in fits if fit.name in names and fit.fold == len(run.outcomes.get(fit.name, ()))]
 
 
 def _of_a_model(run: Run, fits: list[Fit], done: set[str]) -> list[Stage]:

@@ -14,12 +14,11 @@ from unplateau.diagnosis.settling import (
     FEWEST,
     candidate_gain,
     contested_gain,
-    context_gain,
     repair_gain,
     trial_gain,
     tried,
-    wider,
 )
+from unplateau.diagnosis.task import alone, context_gain, told_by, wider
 from unplateau.experiments.gains import TIE, WIDER, of_trial, over_seeds, worth_listing
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, UNTRAINED
 from unplateau.experiments.run import Run
@@ -77,7 +76,7 @@ def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
         return tuple(repairs)
     candidates = [
         *repairs,
-        *_beside_trainings(run.common, measured),
+        *_beside_trainings(run, measured),
         _move_threshold(run, measured),
         _finer_resolution(run, measured),
     ]
@@ -89,13 +88,14 @@ def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
 
 
 def _beside_trainings(run: Run, measured: Measurements) -> list[Remedy | None]:
-    """The remedies that are told by trainings beside the baseline's, on the folds that have these."""
+    """The remedies that are told by trainings beside the baseline's, each on the folds that have these."""
+    told = {name: run.shared(names) for name, names in told_by(run.plan).items()}
     return [
-        _richer_pretraining(run, measured),
-        None if run.plan.given else _more_context(run, measured),
-        _more_data(run, measured),
-        _train_longer(run, measured),
-        *(_tried(run, trial) for trial in tried(run)),
+        _richer_pretraining(told["richer-pretraining"], measured),
+        None if run.plan.given else _more_context(told["more-context"], measured),
+        _more_data(told["more-data"], measured),
+        _train_longer(told["train-longer"], measured),
+        *(_tried(told[trial.remedy], trial) for trial in tried(run)),
     ]
 
 
@@ -110,7 +110,7 @@ def calibrated(remedies: tuple[Remedy, ...], run: Run) -> tuple[Remedy, ...]:
 
     What is listed, and in which order, is decided before: a wide interval is no reason to keep a gain back.
     """
-    times = {} if len(run.common.folds) > 1 else dict.fromkeys(_single(run.common), (WIDER, 0.0))
+    times = {name: (WIDER, 0.0) for name in _single(run) if alone(run, name)}
     if len(run.folds) == 1:
         times["move-threshold"] = (ON_OTHERS, AT_LEAST)
     return tuple(
@@ -336,7 +336,7 @@ def _labels(run: Run, measured: Measurements) -> ScaleAnswer:
 
 def _model(run: Run, measured: Measurements) -> ScaleAnswer:
     """From larger pieces where they were tried, else from what the baseline makes of images it has seen."""
-    gains = {trial.remedy: trial_gain(run.common, trial) for trial in tried(run) if trial.remedy in OF_SIZE}
+    gains = {trial.remedy: trial_gain(run, trial) for trial in tried(run) if trial.remedy in OF_SIZE}
     capacity = measured.finding("capacity")
     if not gains:
         return ScaleAnswer("model", "no" if capacity.verdict is Verdict.SOUND else "undetermined", capacity.claim)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unplateau.data.sources import AbstractSource
 from unplateau.experiments.choosing import BY_IOU, Reading, choosing_units, prefer, unit_sums
 from unplateau.experiments.fits import Fitted
-from unplateau.experiments.plan import CONTEXT, Plan, mapped, own_names
+from unplateau.experiments.plan import CONTEXT, Plan, mapped
 from unplateau.experiments.trials import Trial
 from unplateau.measures.gallery import Gallery
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
@@ -59,6 +59,7 @@ class Run:
     answered: Size | None = None
     recipe: Recipe | None = None
     _sums: dict[tuple[str, Reading | None], Sums] = field(default_factory=dict, repr=False, compare=False)
+    _parts: dict[int, Run] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def binary(self) -> bool:
@@ -159,19 +160,15 @@ class Run:
         """How many groups report: what an interval rests on."""
         return len({self.pictures.groups[index] for fold in self.folds for index in fold.report})
 
-    @cached_property
-    def common(self) -> Run:
-        """The run on the folds, the first ones, on which all was trained that was planned and begun.
-
-        What a verdict needs beside the baseline is trained on one fold after the other, until it is settled.
-        """
-        plan = self.plan
-        planned = {plan.baseline, *(rung.name for rung in plan.rungs), *own_names(plan)} & set(self.outcomes)
-        count = min((len(self.outcomes[name]) for name in planned), default=len(self.folds))
+    def shared(self, names: Iterable[str]) -> Run:
+        """The run on the folds, the first ones, on which all of these were trained: of a task not all need be."""
+        count = min((len(self.outcomes[name]) for name in names if name in self.outcomes), default=len(self.folds))
         if count == len(self.folds):
             return self
-        kept = {name: fits[:count] for name, fits in self.outcomes.items()}
-        return replace(self, folds=self.folds[:count], outcomes=kept, _sums={})
+        if count not in self._parts:
+            kept = {name: fits[:count] for name, fits in self.outcomes.items()}
+            self._parts[count] = replace(self, folds=self.folds[:count], outcomes=kept, _sums={}, _parts={})
+        return self._parts[count]
 
     def trial(self, remedy: str) -> Trial | None:
         """The trial of a remedy, where it was trained."""
