@@ -23,7 +23,7 @@ from unplateau.data import open_data, read_pictures
 from unplateau.data.splits import split
 from unplateau.data.unlabelled import Unlabelled
 from unplateau.diagnosis.diagnose import RECIPE, fitting
-from unplateau.experiments.views import object_diameter
+from unplateau.experiments.views import measure_objects
 from unplateau.extractors.fused import fused_name
 from unplateau.pretraining.course import EXTRACTOR, Schooling
 from unplateau.training.recipe import Recipe
@@ -139,7 +139,7 @@ def main() -> None:
     pictures = read_pictures(
         open_data(args.data / args.set), positive=[args.positive], size=args.size, limit=args.limit, seed=0
     )
-    recipe = fitting(Recipe(**{**vars(RECIPE), "steps": args.steps}), object_diameter(pictures))
+    recipe = fitting(Recipe(**{**vars(RECIPE), "steps": args.steps}), measure_objects(pictures).diameter)
     rows = [on_split(pictures, recipe, args, seed) for seed in args.seeds]
     times = {name: milliseconds(args.out / str(args.seeds[0]) / name, pictures.images[:TIMED]) for name in rows[0]}
     print(f"| model | {' | '.join(f'IoU, split {seed}' for seed in args.seeds)} | mean | ms an image |")

@@ -24,7 +24,7 @@ from unplateau.experiments.fits import by_name, run_fits
 from unplateau.experiments.plan import HALF_STEPS, make_fits, make_plan, shortened
 from unplateau.experiments.prior import position_scores
 from unplateau.experiments.run import Run
-from unplateau.experiments.views import contours, object_diameter
+from unplateau.experiments.views import contours, measure_objects
 from unplateau.scenes import SCENES, mixture
 from unplateau.scenes.catalogue import plant
 from unplateau.types import Sample
@@ -103,13 +103,15 @@ def trained(samples: list[Sample], size: Size, seed: int) -> Run:
     source = open_data(samples)
     pictures = read_pictures(source, positive=[1], size=size.side, seed=seed)
     folds = split(pictures, folds=3, seed=seed)[:1]
-    diameter = object_diameter(pictures)
-    plan = replace(shortened(make_plan(diameter, pictures.size, baseline="unet")), fractions=())
+    objects = measure_objects(pictures)
+    plan = replace(shortened(make_plan(objects, pictures.size, baseline="unet")), fractions=())
     recipe = replace(RECIPE, steps=size.steps, batch=size.batch)
     fits = [fit for fit in make_fits(plan, pictures, folds, recipe, seed) if fit.name != HALF_STEPS]
-    fitted = run_fits(fits, {"image": pictures, "contour": contours(pictures)}, FITS, lambda *_: None)
+    fitted = run_fits(
+        fits, {"image": pictures, "contour": contours(pictures, objects.thickness)}, FITS, lambda *_: None
+    )
     prior = tuple(position_scores(pictures, fold) for fold in folds)
-    return Run(source, pictures, folds, diameter, plan, {PRIOR: prior, **by_name(fits, fitted)}, seed)
+    return Run(source, pictures, folds, objects, plan, {PRIOR: prior, **by_name(fits, fitted)}, seed)
 
 
 def row(name: str, seed: int, samples: list[Sample], size: Size) -> tuple[bool, float]:

@@ -24,7 +24,7 @@ from unplateau.experiments.fits import Fit, by_name, run_fits
 from unplateau.experiments.gains import over_seeds
 from unplateau.experiments.plan import CONTEXT, HALF_STEPS, Plan, RungPlan, less_name, make_fits
 from unplateau.experiments.run import Run
-from unplateau.experiments.views import object_diameter
+from unplateau.experiments.views import measure_objects
 from unplateau.measures.intervals import interval
 from unplateau.types import Fold, Interval, Pictures
 
@@ -42,7 +42,7 @@ def baseline_fits(
 ) -> list[Fit]:
     """The baseline on every fold, with all of the training groups and with each share of them."""
     plan = baseline_plan(shares)
-    recipe = fitting(replace(RECIPE, steps=steps), object_diameter(pictures))
+    recipe = fitting(replace(RECIPE, steps=steps), measure_objects(pictures).diameter)
     return [fit for fit in make_fits(plan, pictures, parts, recipe, seed) if fit.name != HALF_STEPS]
 
 
@@ -55,7 +55,7 @@ def trained(folder: Path, positive: int, size: int, steps: int, folds: int, seed
     with TemporaryDirectory() as cache:
         fitted = run_fits(fits, {"image": pictures}, Path(cache), lambda *_: None)
     outcomes = by_name(fits, fitted)
-    return Run(source, pictures, parts, object_diameter(pictures), baseline_plan(SHARES), outcomes, seed)
+    return Run(source, pictures, parts, measure_objects(pictures), baseline_plan(SHARES), outcomes, seed)
 
 
 def foretold(run: Run) -> tuple[Interval, np.ndarray, list[float]]:

@@ -18,6 +18,7 @@ from unplateau.diagnosis.diagnose import RECIPE
 from unplateau.experiments.fits import by_name, run_fits
 from unplateau.experiments.plan import CONTEXT, Plan, RungPlan, make_fits
 from unplateau.experiments.run import Run
+from unplateau.experiments.views import measure_objects
 
 RUNGS = (
     RungPlan(CONTEXT, "semantic", "rung", math.inf, "unet"),
@@ -35,7 +36,7 @@ def compare(folder: Path, positive: int, size: int, seed: int) -> str:
     with TemporaryDirectory() as cache:
         fitted = run_fits(fits, {"image": pictures}, Path(cache), lambda *_: None)
     outcomes = by_name(fits, fitted)
-    run = Run(source, pictures, folds, 0.0, plan, outcomes, seed)
+    run = Run(source, pictures, folds, measure_objects(pictures), plan, outcomes, seed)
     gap = run.resampler.difference(run.sums(CONTEXT), run.sums("baseline"))
     seconds = [sum(each.seconds for each in outcomes[name]) / len(folds) for name in (CONTEXT, "baseline")]
     return (

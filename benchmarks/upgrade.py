@@ -21,7 +21,7 @@ from unplateau import api
 from unplateau.data import open_data, read_pictures
 from unplateau.diagnosis.diagnose import RECIPE, fitting
 from unplateau.experiments.comparison import Comparison, Contest, run_contest
-from unplateau.experiments.views import object_diameter
+from unplateau.experiments.views import measure_objects
 from unplateau.experiments.ways import Pieces, prevailing
 from unplateau.extractors.fused import is_fused, part_said
 from unplateau.types import Interval
@@ -51,7 +51,7 @@ def contested(case: Case, args: argparse.Namespace) -> Comparison:
     )
     before = Pieces(schooled(case, args), args.decoder)
     after = ways_to(RICHER, before, str(args.weights), alone=args.alone)
-    recipe = fitting(replace(RECIPE, steps=args.steps), object_diameter(pictures))
+    recipe = fitting(replace(RECIPE, steps=args.steps), measure_objects(pictures).diameter)
     contest = Contest(
         {"baseline": recipe, "upgrade": recipe},
         before.extractor,

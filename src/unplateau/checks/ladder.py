@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unplateau.checks.check import AbstractCheck, unmeasured
 from unplateau.experiments.choosing import BY_AREA, BY_IOU, Reading
-from unplateau.experiments.plan import CANDIDATE, CONTEXT, CONTOUR, OBJECT, UNTRAINED, RungPlan
+from unplateau.experiments.plan import CANDIDATE, CONTEXT, CONTOUR, UNTRAINED, RungPlan
 from unplateau.experiments.run import Run, Score, Sums
 from unplateau.measures.intervals import Draws, interval
 from unplateau.measures.thresholds import iou, net_area
@@ -137,7 +137,7 @@ def coalitions(run: Run, reading: Reading = BY_IOU) -> dict[str, Sums]:
     """Counts of the best rung with position alone, each pixel alone, texture, shape, both of these, and everything."""
     plans = run.plan.rungs
     texture = [PRIOR, *(rung.name for rung in plans if rung.family == "textural")]
-    near = [rung.name for rung in plans if rung.kind == "rung" and rung.reach <= OBJECT * max(run.diameter, 2)]
+    near = [rung.name for rung in plans if rung.kind == "rung" and rung.family != "semantic"]
     # A model that is given was trained by another recipe, and what more training gives is no family.
     apart = ("control", "baseline") if run.plan.given else ("control",)
     whole = [rung.name for rung in plans if rung.kind not in apart]

@@ -50,7 +50,7 @@ from unplateau.experiments.plan import (
 from unplateau.experiments.prior import position_scores
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, on_twice_the_grid
-from unplateau.experiments.views import contours, object_diameter
+from unplateau.experiments.views import contours, measure_objects
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.progress import Told
 from unplateau.training.recipe import Recipe
@@ -144,28 +144,28 @@ def train_all(
     """Everything a diagnosis trains, as a `Run`, and the faults of the data, the repair of each tried."""
     parts = split(pictures, folds=folds, seed=order.seed)
     refuse_no_inner(parts)
-    diameter = object_diameter(pictures)
-    bare = make_plan(diameter, pictures.size, baseline=baseline, candidate=order.candidate, untrained=order.untrained)
-    recipe = fitting(order.recipe, diameter)
+    objects = measure_objects(pictures)
+    bare = make_plan(objects, pictures.size, baseline=baseline, candidate=order.candidate, untrained=order.untrained)
+    recipe = fitting(order.recipe, objects.diameter)
     plan = with_larger_pieces(bare, recipe)
     fits = [*make_fits(plan, pictures, parts, recipe, order.seed), *trial_fits(plan, parts, order.seed)]
-    run = Run(source, pictures, parts, diameter, plan, {}, order.seed, recipe=recipe)
+    run = Run(source, pictures, parts, objects, plan, {}, order.seed, recipe=recipe)
     return _in_stages(run, fits, [fit for fit in fits if fit.name == plan.baseline], order)
 
 
 def train_given(source: AbstractSource, pictures: Pictures, order: Order, given: Given) -> tuple[Run, Faults]:
     """As `train_all`, for a model that is already trained: on the images that it was trained and scored on."""
     parts = its_fold(given, pictures)
-    diameter, decoder = object_diameter(pictures), given.saved.decoder
-    bare = make_plan(diameter, pictures.size, baseline="unet", candidate=order.candidate, untrained=order.untrained)
+    objects, decoder = measure_objects(pictures), given.saved.decoder
+    bare = make_plan(objects, pictures.size, baseline="unet", candidate=order.candidate, untrained=order.untrained)
     plan = with_given(bare if order.thorough else shortened(bare), given.made, decoder)
     outcomes = {plan.baseline: tuple(answered(given, pictures, fold) for fold in parts)}
     reported = given.saved.reported
-    run = Run(source, pictures, parts, diameter, plan, outcomes, order.seed, reported, recipe=given.recipe)
+    run = Run(source, pictures, parts, objects, plan, outcomes, order.seed, reported, recipe=given.recipe)
     if grid_costs(run):
         finer = on_twice_the_grid(given.made.extractor, decoder, plan.rehearsal or given.recipe)
         run = replace(run, plan=replace(plan, trials=(*plan.trials, finer)), _sums={})
-    fits = make_given_fits(run.plan, pictures, parts, fitting(order.recipe, diameter), given.made, order.seed)
+    fits = make_given_fits(run.plan, pictures, parts, fitting(order.recipe, objects.diameter), given.made, order.seed)
     again = make_fits(plan, pictures, parts, given.recipe, given.made.seed)
     return _in_stages(run, fits, [fit for fit in again if fit.name == plan.baseline], order, start=given.folder)
 
@@ -290,7 +290,7 @@ def _divided(folds: tuple[Fold, ...], pictures: Pictures) -> str:
 def _views(fits: list[Fit], run: Run) -> Views:
     views, wanted = {"image": run.pictures}, {fit.view for fit in fits}
     if "contour" in wanted:
-        views["contour"] = contours(run.pictures)
+        views["contour"] = contours(run.pictures, run.objects.thickness)
     if "finer" in wanted:
         views["finer"] = read_again(run.source, run.pictures, size=2 * max(run.pictures.size))
     return views

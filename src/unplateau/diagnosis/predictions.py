@@ -30,7 +30,7 @@ from unplateau.errors import DataError
 from unplateau.experiments.fits import SEEN, Fitted, spread
 from unplateau.experiments.plan import Plan, RungPlan, mapped
 from unplateau.experiments.run import Run
-from unplateau.experiments.views import object_diameter
+from unplateau.experiments.views import measure_objects
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS, ScoreTable, counts_at, ranking
 from unplateau.types import IGNORE, Epoch, Finding, Fold, Pictures, Verdict
@@ -94,7 +94,7 @@ def answers_given(
         source,
         pictures,
         (fold,),
-        object_diameter(pictures),
+        measure_objects(pictures),
         Plan((RungPlan(BASELINE, "baseline", "baseline", math.inf, NAMELESS, ""),), BASELINE, ()),
         {BASELINE: (_fitted(answers, pictures, fold, said),)},
         seed,

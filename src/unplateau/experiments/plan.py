@@ -19,7 +19,8 @@ from unplateau.experiments.trials import (
     rehearsed,
     share_of_steps,
 )
-from unplateau.extractors.bounded import plan_for, rung
+from unplateau.experiments.views import WINDOWS, Objects
+from unplateau.extractors.bounded import plan_at_least, plan_for, rung
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made
 from unplateau.types import Fold, Pictures, Size
@@ -36,14 +37,19 @@ UNTRAINED = "semantics untrained"
 CONTOUR = "contour"
 """The control that sees the outlines alone."""
 
-REACHES = {"D/4": 0.25, "D/2": 0.5, "D": 1.0, "2D": 2.0, "4D": 4.0}
+REACHES = {"D/4": 0.25, "D/2": 0.5, "D": 1.0}
 """Rungs of ordered structure, by reach relative to the diameter of an object."""
+
+WHOLE, FAR = "object", "4D"
+"""The rung from each of whose pixels the whole of an object is in view, and one that sees beyond."""
 
 OTHER_SEED = 500
 """Added to the seed of a training to train it from another; folds count up from the seed itself."""
 
 OBJECT = 2.0
-"""Up to this many diameters a rung counts as geometry: from any pixel of an object the whole of it is in view."""
+"""Times as far as the farthest part of an object lies from a pixel of it: so wide is a view, centred on any of its
+pixels, that holds the whole. Up to there a rung counts as geometry.
+"""
 
 FRACTIONS = (0.25, 0.5)
 """Shares of the training groups that the learning curve is measured at, beside all of them."""
@@ -99,14 +105,15 @@ class Plan:
 
 
 def make_plan(
-    diameter: float, size: Size, *, baseline: str, candidate: str | None = None, untrained: str | None = None
+    objects: Objects, size: Size, *, baseline: str, candidate: str | None = None, untrained: str | None = None
 ) -> Plan:
-    """The plan for objects of `diameter` pixels on a grid of `size`.
+    """The plan for such objects on a grid of `size`.
 
     `baseline` names the extractor whose ceiling is in question; "unet" is the context rung itself. `candidate` is
     a name or a file of an extractor trained elsewhere, `untrained` the name of the same network without its weights.
     """
-    rungs = [_colour(), _texture(diameter, size), *_ordered(diameter, size), _contour(diameter, size), _context()]
+    whole = _whole(objects, size)
+    rungs = [_colour(), _texture(objects, size), *_ordered(objects, whole, size), _contour(whole, size), _context()]
     if candidate:
         rungs.append(_candidate(candidate))
     if untrained:
@@ -254,33 +261,46 @@ def _colour() -> RungPlan:
     return RungPlan("colour", "textural", "rung", 1, "colour", crop=(48, 48), cost=0.2)
 
 
-def _texture(diameter: float, size: Size) -> RungPlan:
-    """Windows up to an object's diameter, so that they fit inside one, between 9 and 25 pixels."""
-    wide = _odd(min(25.0, max(9.0, diameter), min(size) / 3))
+def _texture(objects: Objects, size: Size) -> RungPlan:
+    """Windows as wide as an object is thick, so that they fit inside one, between `WINDOWS` pixels."""
+    least, most = WINDOWS
+    wide = _odd(min(most, max(least, objects.thickness), min(size) / 3))
     narrow = _odd(max(5.0, wide / 2))
     windows = (narrow, wide) if narrow < wide else (wide,)
     name = "orderless-" + "-".join(map(str, windows))
     return RungPlan("texture", "textural", "rung", _reach(name), name, crop=_crop(2 * wide, size), cost=0.5)
 
 
-def _ordered(diameter: float, size: Size) -> list[RungPlan]:
-    """Ordered structure at each reach of `REACHES` that differs from the last and stays below the image's side."""
+def _whole(objects: Objects, size: Size) -> int:
+    """The reach that holds the whole of an object; of one diameter where that is more than the image is long, and of
+    a long object what there is of it around a pixel."""
+    for way in (objects.whole, objects.diameter):
+        reach = plan_at_least(OBJECT * way).reach
+        if reach < max(size):
+            return reach
+    return plan_for(min(objects.diameter, max(size))).reach
+
+
+def _ordered(objects: Objects, whole: int, size: Size) -> list[RungPlan]:
+    """Ordered structure at each of `REACHES`, with the whole of an object and beyond it, each farther than the last and
+    below the image's side.
+    """
+    reaches = {label: plan_for(max(3.0, share * objects.diameter)).reach for label, share in REACHES.items()}
+    reaches |= {WHOLE: whole, FAR: plan_for(max(3.0, 2 * OBJECT * objects.diameter)).reach}
     rungs: list[RungPlan] = []
-    for label, share in REACHES.items():
-        reach = plan_for(max(3.0, share * diameter)).reach
+    for label, reach in reaches.items():
         if reach >= max(size) or any(rung.reach >= reach for rung in rungs):
             continue
-        family = "geometric" if share <= OBJECT else "semantic"
+        family = "geometric" if reach <= whole else "semantic"
         crop = _crop(2 * reach, size)
         cost = 0.35 if crop else 0.8
         rungs.append(RungPlan(f"reach {label}", family, "rung", reach, f"reach-{reach}", crop=crop, cost=cost))
     return rungs
 
 
-def _contour(diameter: float, size: Size) -> RungPlan:
-    reach = plan_for(min(max(9.0, OBJECT * diameter), max(size))).reach
+def _contour(whole: int, size: Size) -> RungPlan:
     return RungPlan(
-        CONTOUR, "geometric", "control", reach, f"reach-{reach}", view="contour", crop=_crop(2 * reach, size), cost=0.8
+        CONTOUR, "geometric", "control", whole, f"reach-{whole}", view="contour", crop=_crop(2 * whole, size), cost=0.8
     )
 
 

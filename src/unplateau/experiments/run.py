@@ -15,6 +15,7 @@ from unplateau.experiments.choosing import BY_IOU, Reading, choosing_units, pref
 from unplateau.experiments.fits import Fitted
 from unplateau.experiments.plan import CONTEXT, Plan, mapped
 from unplateau.experiments.trials import Trial
+from unplateau.experiments.views import Objects
 from unplateau.measures.gallery import Gallery
 from unplateau.measures.intervals import RESAMPLES, Draws, interval
 from unplateau.measures.thresholds import (
@@ -51,7 +52,7 @@ class Run:
     source: AbstractSource
     pictures: Pictures
     folds: tuple[Fold, ...]
-    diameter: float
+    objects: Objects
     plan: Plan
     outcomes: dict[str, tuple[Fitted, ...]]
     seed: int
@@ -60,6 +61,11 @@ class Run:
     recipe: Recipe | None = None
     _sums: dict[tuple[str, Reading | None], Sums] = field(default_factory=dict, repr=False, compare=False)
     _parts: dict[int, Run] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def diameter(self) -> float:
+        """Of an object, in pixels of the working grid."""
+        return self.objects.diameter
 
     @property
     def binary(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,45 +14,105 @@ from torch import Tensor
 
 from unplateau.types import IGNORE, Pictures
 
-BATCH = 64
+BATCH = 8
+"""Pictures that are smoothed together: few enough to stay in the cache of a core."""
 
 SPREAD = 0.2
 """Standard deviation that the grey level of each image is brought to before smoothing; about that of photographs."""
 
+WINDOWS = (9.0, 25.0)
+"""Pixels of the windows over which texture is told, at least and at most, and beyond which it is not taken away."""
 
-def contours(pictures: Pictures, smoothness: float = 0.12, iterations: int = 30) -> Pictures:
+LEAST, FLATTENS = 0.12, 0.236
+"""Strength of the smoothing: what takes noise away, and its part for each pixel of thickness times `SPREAD`. A stripe
+of width w and contrast a goes at a w / 2: with waves that are all the contrast there is, those up to a third as wide as
+objects are thick."""
+
+ITERATIONS = 100
+
+FAINT = 0.25
+"""Share of the strongest steps of an image below which what is left after smoothing counts as faint: where all that an
+image holds is texture, nothing is left, and nothing must be made of that."""
+
+DIRECTIONS = 8
+"""In which the extent of an object is measured: what lies between two of them is taken 2 % too short at most."""
+
+AT_MOST = 2.0
+"""Diameters that the extent of an object counts as at most: a net of vessels spans the image, and is no shape."""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """How large the objects of a task are, in pixels of the working grid: nan when no mask holds one.
+
+    An object is a connected component of one class; for a multi-class task every class counts. `diameter` is that of
+    the disc of its area, `extent` the longest way across it; both are medians over area, because the IoU is: half of
+    all positive pixels lie in objects at least this large. `thickness` is the diameter of the disc of which
+    half of the pixels lie as deep inside as half of all positive ones do; of stripes it is 1.7 times the width.
+    """
+
+    diameter: float
+    extent: float
+    thickness: float
+
+    @property
+    def whole(self) -> float:
+        """How far the farthest part of an object may lie from a pixel of it."""
+        return float(np.clip(self.extent, self.diameter, AT_MOST * self.diameter))
+
+    @staticmethod
+    def discs(diameter: float) -> Objects:
+        """Objects that are discs."""
+        return Objects(diameter, diameter, diameter)
+
+
+def contours(pictures: Pictures, thickness: float) -> Pictures:
     """The pictures as contour maps: where the grey level changes after total-variation smoothing, nothing else.
 
-    Smoothing flattens texture and keeps the outlines of regions; the magnitude of the gradient then drops their
-    colour. Each map is scaled by its own 99th percentile, so that contrast carries nothing either.
+    Smoothing flattens what is fine beside objects of that thickness, and keeps the outlines of regions; the magnitude
+    of the gradient then drops their colour. Each map is scaled by its own 99th percentile, so that contrast carries
+    nothing either, but for what is faint beside the steps that there were.
     """
-    maps = torch.cat([_contours(part, smoothness, iterations) for part in pictures.images.split(BATCH)])
+    thick = min(thickness, WINDOWS[1]) if math.isfinite(thickness) else 0.0
+    smoothness = max(LEAST, FLATTENS * SPREAD * thick)
+    maps = torch.cat([_contours(part, smoothness) for part in pictures.images.split(BATCH)])
     return replace(pictures, images=maps[:, None].expand(-1, 3, -1, -1).contiguous())
 
 
-def _contours(images: Tensor, smoothness: float, iterations: int) -> Tensor:
+def _contours(images: Tensor, smoothness: float) -> Tensor:
     grey = images.float().mean(1)
     spread = grey.flatten(1).std(dim=1).clamp(min=1.0)
     # Smoothing has an absolute strength: at a fixed spread a faint image is smoothed as much as a strong one.
     grey = SPREAD * (grey - grey.mean((1, 2), keepdim=True)) / spread[:, None, None]
-    smooth = total_variation(grey, smoothness, iterations)
-    down, right = _gradient(smooth)
-    strength = torch.sqrt(down**2 + right**2)
-    scale = strength.flatten(1).quantile(0.99, dim=1).clamp(min=1e-4)
+    strength = _steps(total_variation(grey, smoothness, ITERATIONS))
+    scale = torch.maximum(_strongest(strength), FAINT * _strongest(_steps(grey))).clamp(min=1e-4)
     return (strength / scale[:, None, None]).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def total_variation(images: Tensor, smoothness: float, iterations: int) -> Tensor:
-    """Total-variation smoothing of images (B, H, W) by Chambolle's projection (J. Math. Imaging Vis. 20, 2004).
+def _steps(images: Tensor) -> Tensor:
+    down, right = _gradient(images)
+    return torch.hypot(down, right)
 
-    Minimises |gradient u| + |u - image|^2 / (2 smoothness); step 0.24, below the 1/4 up to which it converges.
+
+def _strongest(steps: Tensor) -> Tensor:
+    return steps.flatten(1).quantile(0.99, dim=1)
+
+
+def total_variation(images: Tensor, smoothness: float, iterations: int) -> Tensor:
+    """Total-variation smoothing of images (B, H, W) by the fast gradient projection of Beck and Teboulle (IEEE Trans.
+    Image Process. 18, 2009) on the dual of Chambolle (J. Math. Imaging Vis. 20, 2004).
+
+    Minimises |gradient u| + |u - image|^2 / (2 smoothness); step 1/8, the inverse of the gradient's squared norm.
     """
-    down, right = torch.zeros_like(images), torch.zeros_like(images)
+    ahead = flow = torch.zeros((2, *images.shape), dtype=images.dtype)
+    pace = 1.0
     for _ in range(iterations):
-        gradient_down, gradient_right = _gradient(_divergence(down, right) - images / smoothness)
-        growth = 1 + 0.24 * torch.sqrt(gradient_down**2 + gradient_right**2)
-        down, right = (down + 0.24 * gradient_down) / growth, (right + 0.24 * gradient_right) / growth
-    return images - smoothness * _divergence(down, right)
+        moved = ahead + torch.stack(_gradient(_divergence(ahead[0], ahead[1]) - images / smoothness)) / 8
+        moved = moved / torch.hypot(moved[0], moved[1]).clamp(min=1)
+        faster = (1 + math.sqrt(1 + 4 * pace**2)) / 2
+        ahead = moved + (pace - 1) / faster * (moved - flow)
+        flow, pace = moved, faster
+    return images - smoothness * _divergence(flow[0], flow[1])
 
 
 def _gradient(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,23 +125,43 @@ def _divergence(down: Tensor, right: Tensor) -> Tensor:
     return F.pad(down[..., :-1, :], (0, 0, 1, 1)).diff(dim=-2) + F.pad(right[..., :-1], (1, 1)).diff(dim=-1)
 
 
-def object_diameter(pictures: Pictures) -> float:
-    """Median diameter of an object in pixels of the working grid: nan when no mask holds one.
-
-    An object is a connected component of one class; its diameter is that of the disc of its area. The median is over
-    area, because the IoU is: half of all positive pixels lie in objects at least this large. For a multi-class task
-    every class counts.
-    """
-    areas = np.concatenate([_areas(mask, pictures.task.binary) for mask in pictures.masks.numpy()])
+def measure_objects(pictures: Pictures) -> Objects:
+    """How large the objects in the masks of these pictures are."""
+    found = [_measured(mask, pictures.task.binary) for mask in pictures.masks.numpy()]
+    areas, extents, depths = (np.concatenate(each) for each in zip(*found, strict=True))
     if not len(areas):
-        return float("nan")
-    areas.sort()
-    middle = np.searchsorted(areas.cumsum(), areas.sum() / 2)
-    return float(np.sqrt(4 * areas[min(middle, len(areas) - 1)] / np.pi))
+        return Objects(math.nan, math.nan, math.nan)
+    diameters = np.sqrt(4 * areas / np.pi)
+    # Half of a disc of diameter d lies deeper than d / 2 (1 - 1 / sqrt 2).
+    thickness = float(np.median(depths)) * 2 / (1 - math.sqrt(0.5))
+    return Objects(_median(diameters, areas), _median(extents, areas), thickness)
 
 
-def _areas(mask: NDArray[np.uint8], binary: bool) -> NDArray[np.float64]:
-    """Pixels of each component of each class of one mask; of class 0 only when the task has no background."""
+def _median(values: NDArray[np.float64], areas: NDArray[np.float64]) -> float:
+    """The value at which half of the area is reached."""
+    order = np.argsort(values)
+    reached = areas[order].cumsum()
+    return float(values[order[min(np.searchsorted(reached, reached[-1] / 2), len(order) - 1)]])
+
+
+def _measured(mask: NDArray[np.uint8], binary: bool) -> tuple[NDArray[np.float64], ...]:
+    """Area, extent and the depths of all pixels of each component of each class of one mask; of class 0 only when the
+    task has no background.
+    """
     labels = [value for value in np.unique(mask) if value != IGNORE and (value or not binary)]
-    parts = [np.bincount(ndimage.label(mask == label)[0].ravel())[1:] for label in labels]
-    return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
+    parts = [_components(mask == label) for label in labels]
+    return tuple(np.concatenate([np.zeros(0), *each]) for each in (zip(*parts, strict=True) if parts else [()] * 3))
+
+
+def _components(region: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
+    number = ndimage.label(region)[0]
+    depth = ndimage.distance_transform_edt(np.pad(region, 1, mode="edge")) - 0.5
+    places = np.flatnonzero(region)
+    places = places[np.argsort(number.ravel()[places], kind="stable")]
+    y, x = np.unravel_index(places, region.shape)
+    starts = np.flatnonzero(np.diff(number.ravel()[places], prepend=0))
+    turns = np.arange(DIRECTIONS) * np.pi / DIRECTIONS
+    along = np.outer(np.cos(turns), y) + np.outer(np.sin(turns), x)
+    across = np.maximum.reduceat(along, starts, axis=1) - np.minimum.reduceat(along, starts, axis=1)
+    areas = np.diff(np.append(starts, len(places)))
+    return areas.astype(np.float64), across.max(0) + 1, depth[1:-1, 1:-1].ravel()[places]

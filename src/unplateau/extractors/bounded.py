@@ -236,6 +236,14 @@ def plan_for(reach: float) -> Plan:
     return max((plan for plan in _plans() if plan.reach <= max(reach, 3)), key=lambda plan: (plan.reach, plan.halvings))
 
 
+def plan_at_least(reach: float) -> Plan:
+    """The plan with the shortest reach from `reach` on; of those that tie the one with more halvings. The longest where
+    none reaches as far.
+    """
+    far = [plan for plan in _plans() if plan.reach >= reach]
+    return min(far, key=lambda plan: (plan.reach, -plan.halvings)) if far else plan_for(reach)
+
+
 @lru_cache(maxsize=1)
 def _plans() -> tuple[Plan, ...]:
     return tuple(Plan(h, fine, ordered) for h in range(5) for fine in (1, 2) for ordered in range(h + 1))
