@@ -12,6 +12,7 @@ from unplateau.data.splits import split
 from unplateau.experiments.fits import Fitted
 from unplateau.experiments.plan import CONTEXT, FRACTIONS, HALF_STEPS, Plan, less_name, make_plan, mapped
 from unplateau.experiments.run import Run
+from unplateau.experiments.views import Objects
 from unplateau.measures.thresholds import BINS, ScoreTable, counts_of
 from unplateau.types import Epoch, Fold, Pictures, Sample
 
@@ -113,7 +114,7 @@ def made_run(
     pictures = made_pictures(groups)
     parts = split(pictures, folds=folds, seed=seed)
     untrained = candidate and f"timm/{candidate}"
-    plan = make_plan(DIAMETER, SIZE, baseline=baseline, candidate=candidate, untrained=untrained)
+    plan = make_plan(Objects.discs(DIAMETER), SIZE, baseline=baseline, candidate=candidate, untrained=untrained)
     wanted = _filled({**LADDER, **(scores or {})}, plan)
     generator = np.random.default_rng(seed)
     difficulty = np.repeat(generator.normal(0, noise, groups), 3)
@@ -123,7 +124,7 @@ def made_run(
             replace(each, maps=_answers(pictures, mapped(parts, number, len(pictures))))
             for number, each in enumerate(outcomes[name])
         )
-    return Run(source_of(pictures), pictures, parts, DIAMETER, plan, outcomes, seed)
+    return Run(source_of(pictures), pictures, parts, Objects.discs(DIAMETER), plan, outcomes, seed)
 
 
 def _answers(pictures: Pictures, indices: tuple[int, ...]) -> np.ndarray:

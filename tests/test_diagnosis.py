@@ -35,7 +35,7 @@ from unplateau.experiments.plan import (
 from unplateau.experiments.prior import position_map, position_scores
 from unplateau.experiments.run import Resampler, Run
 from unplateau.experiments.trials import make_trials
-from unplateau.experiments.views import contours, object_diameter, total_variation
+from unplateau.experiments.views import Objects, contours, measure_objects, total_variation
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain
 from unplateau.measures.curves import CurveType, curve_type, trend
@@ -216,7 +216,7 @@ def test_a_single_inner_group_is_cut_into_parts_and_several_are_kept_whole():
 
 # ---- families ------------------------------------------------------------------------------------------------
 
-NEAR = ("reach D/4", "reach D/2", "reach D", "reach 2D")
+NEAR = ("reach D/4", "reach D/2", "reach D", "reach object")
 
 
 def planted(colour: float, texture: float, contour: float, near: float, everything: float) -> dict[str, float]:
@@ -484,21 +484,54 @@ def discs(radii: list[float], side: int = 96) -> Pictures:
 
 
 @pytest.mark.parametrize("radius", [4, 10, 25])
-def test_the_diameter_of_discs_is_found(radius):
-    assert object_diameter(discs([radius] * 3)) == pytest.approx(2 * radius, rel=0.06)
+def test_the_diameter_of_discs_is_found_and_is_their_extent_and_thickness(radius):
+    found = measure_objects(discs([radius] * 3))
+    assert found.diameter == pytest.approx(2 * radius, rel=0.06)
+    assert found.extent == pytest.approx(2 * radius + 1, rel=0.03)
+    assert found.thickness == pytest.approx(2 * radius, rel=0.3)
+    assert found.whole == max(found.extent, found.diameter)
+
+
+def drawn(inside) -> Objects:
+    """What is measured of one thing, where `inside` is true of the offsets from the middle."""
+    rows, columns = torch.meshgrid(torch.arange(96.0) - 48, torch.arange(96.0) - 48, indexing="ij")
+    return measure_objects(make_pictures(["one"], masks=inside(rows, columns)[None].byte()))
+
+
+def test_long_things_are_seen_whole_from_their_ends_and_as_thick_as_they_are_wide():
+    bar = drawn(lambda rows, columns: (rows.abs() < 3) & (columns.abs() < 15))
+    assert bar.extent == pytest.approx(30, abs=1)
+    assert bar.diameter == pytest.approx(math.sqrt(5 * 29 * 4 / math.pi))
+    assert bar.thickness == pytest.approx(1.7 * 5, rel=0.3)
+    assert bar.whole == pytest.approx(min(bar.extent, 2 * bar.diameter))
+    ring = drawn(lambda rows, columns: ((rows**2 + columns**2).sqrt() - 20).abs() < 2)
+    assert ring.extent == pytest.approx(44, abs=2)
+    assert ring.thickness < 9
+    net = drawn(lambda rows, columns: (rows % 12 < 1) | (columns % 12 < 1))
+    assert net.whole == 2 * net.diameter < net.extent
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.3, 0.7, 1.1, 1.5])
+def test_the_extent_does_not_depend_on_the_turn(turn):
+    cos, sin = math.cos(turn), math.sin(turn)
+    bar = drawn(lambda y, x: ((cos * y + sin * x).abs() < 3) & ((cos * x - sin * y).abs() < 18))
+    assert bar.extent == pytest.approx(36, abs=2)
 
 
 def test_half_of_the_positive_area_lies_in_objects_at_least_as_large_as_the_diameter():
-    assert object_diameter(discs([3, 3, 3, 3, 20])) == pytest.approx(40, rel=0.05)
+    assert measure_objects(discs([3, 3, 3, 3, 20])).diameter == pytest.approx(40, rel=0.05)
 
 
 def test_touching_classes_are_objects_of_their_own_and_uncounted_pixels_none():
     pictures = discs([10])
     ringed = pictures.masks.clone()
     ringed[:, :20] = 255
-    assert object_diameter(replace(pictures, masks=ringed)) == object_diameter(pictures)
+    assert measure_objects(replace(pictures, masks=ringed)) == measure_objects(pictures)
     nothing = replace(pictures, masks=torch.zeros_like(pictures.masks))
-    assert math.isnan(object_diameter(nothing))
+    none = measure_objects(nothing)
+    assert math.isnan(none.diameter)
+    assert math.isnan(none.whole)
+    assert make_plan(none, (96, 96), baseline="unet").baseline == CONTEXT
 
 
 def scene(strength: float, seed: int = 0) -> Pictures:
@@ -512,7 +545,7 @@ def scene(strength: float, seed: int = 0) -> Pictures:
 
 
 def test_a_contour_map_shows_outlines_and_nothing_else():
-    maps = contours(scene(1.0)).images[:, 0].float() / 255
+    maps = contours(scene(1.0), 40.0).images[:, 0].float() / 255
     masks = scene(1.0).masks.float()
     edge = torch.nn.functional.max_pool2d(masks, 3, 1, 1) - -torch.nn.functional.max_pool2d(-masks, 3, 1, 1) > 0
     far = torch.nn.functional.max_pool2d(edge.float(), 9, 1, 4) == 0
@@ -520,14 +553,26 @@ def test_a_contour_map_shows_outlines_and_nothing_else():
 
 
 def test_a_contour_map_does_not_carry_contrast_brightness_or_colour():
-    maps = contours(scene(1.0)).images.float()
-    weaker = contours(scene(0.7)).images.float()
+    maps = contours(scene(1.0), 40.0).images.float()
+    weaker = contours(scene(0.7), 40.0).images.float()
     assert np.corrcoef(maps.flatten(), weaker.flatten())[0, 1] > 0.98
     brighter = replace(scene(0.7), images=scene(0.7).images + 40)
-    assert (contours(brighter).images.float() - weaker).abs().max() <= 2
+    assert (contours(brighter, 40.0).images.float() - weaker).abs().max() <= 2
     swapped = replace(scene(1.0), images=scene(1.0).images.flip(1))
-    assert (contours(swapped).images.float() - maps).abs().max() <= 2
+    assert (contours(swapped, 40.0).images.float() - maps).abs().max() <= 2
     assert (maps[:, 0] == maps[:, 2]).all()
+
+
+def test_waves_finer_than_objects_are_thick_leave_no_contours_and_outlines_stay():
+    masks = discs([20.0, 20.0]).masks
+    columns = torch.arange(96.0).expand(96, 96)
+    waves = 0.5 + 0.2 * torch.sin(2 * math.pi * columns / torch.where(masks == 1, 4.0, 8.0))
+    steps = torch.where(masks == 1, 0.7, 0.3)
+    seen = [(each[:, None].expand(-1, 3, -1, -1) * 255).byte() for each in (waves, steps)]
+    shown = [contours(replace(discs([20.0, 20.0]), images=each), 40.0) for each in seen]
+    texture, shape = (each.images.float() for each in shown)
+    assert texture.mean() < 0.2 * shape.mean()
+    assert shape.max() == 255
 
 
 def roughness(images: torch.Tensor) -> float:
@@ -558,7 +603,7 @@ def test_a_flat_image_has_no_contours_and_stays_as_it_is():
     flat = torch.full((1, 12, 12), 0.4)
     assert total_variation(flat, 0.12, 30) == pytest.approx(flat)
     grey = replace(discs([5.0], side=16), images=torch.full((1, 3, 16, 16), 90, dtype=torch.uint8))
-    assert (contours(grey).images == 0).all()
+    assert (contours(grey, 10.0).images == 0).all()
 
 
 # ---- position alone ------------------------------------------------------------------------------------------
@@ -688,7 +733,7 @@ GRIDS = [(48, 64), (96, 128), (112, 112)]
 @pytest.mark.parametrize("diameter", DIAMETERS)
 @pytest.mark.parametrize("size", GRIDS, ids=str)
 def test_the_rungs_of_a_plan_rise_and_stay_below_the_image(diameter, size):
-    plan = make_plan(diameter, size, baseline="unet")
+    plan = make_plan(Objects.discs(diameter), size, baseline="unet")
     names = [rung.name for rung in plan.rungs]
     ordered = [rung.reach for rung in plan.rungs if rung.name.startswith("reach")]
     assert len(set(names)) == len(names)
@@ -700,34 +745,46 @@ def test_the_rungs_of_a_plan_rise_and_stay_below_the_image(diameter, size):
 
 @pytest.mark.parametrize("diameter", DIAMETERS)
 def test_a_rung_reaches_no_farther_than_its_name_says(diameter):
-    shares = {"reach D/4": 0.25, "reach D/2": 0.5, "reach D": 1, "reach 2D": 2, "reach 4D": 4}
-    for rung in make_plan(diameter, (112, 112), baseline="unet").rungs:
+    shares = {"reach D/4": 0.25, "reach D/2": 0.5, "reach D": 1, "reach 4D": 4}
+    for rung in make_plan(Objects.discs(diameter), (112, 112), baseline="unet").rungs:
         if rung.name in shares and shares[rung.name] * diameter >= 3:
             assert rung.reach <= shares[rung.name] * diameter
+
+
+@pytest.mark.parametrize("objects", [Objects.discs(8.0), Objects(11.0, 20.0, 6.0), Objects(10.0, 40.0, 4.0)], ids=str)
+def test_the_widest_rung_of_geometry_sees_the_whole_of_an_object_and_the_contours_as_much(objects):
+    rungs = {rung.name: rung for rung in make_plan(objects, (112, 112), baseline="unet").rungs}
+    whole = rungs["reach object"]
+    assert whole.reach >= 2 * objects.whole
+    assert whole.family == "geometric"
+    assert rungs[CONTOUR].reach == whole.reach
+    assert all(rung.reach <= whole.reach for rung in rungs.values() if rung.family in ("textural", "geometric"))
 
 
 @pytest.mark.parametrize("diameter", DIAMETERS)
 @pytest.mark.parametrize("baseline", ["unet", "reach-27", "colour", "resnet18"])
 def test_the_reach_in_a_plan_is_that_of_its_extractor(diameter, baseline):
-    for rung in make_plan(diameter, (96, 128), baseline=baseline).rungs:
+    for rung in make_plan(Objects.discs(diameter), (96, 128), baseline=baseline).rungs:
         assert build_extractor(rung.extractor).reach == rung.reach, rung.name
 
 
 def test_candidate_its_control_and_baseline_are_added_when_asked_for():
-    plan = make_plan(DIAMETER, SIZE, baseline="resnet18", candidate="resnet34", untrained="timm/resnet34")
+    plan = make_plan(
+        Objects.discs(DIAMETER), SIZE, baseline="resnet18", candidate="resnet34", untrained="timm/resnet34"
+    )
     added = {rung.name: rung for rung in plan.rungs}
     assert plan.baseline == "baseline"
     assert added["baseline"].extractor == "resnet18"
     assert (added[CANDIDATE].frozen, added[CANDIDATE].pretrained) == (True, True)
     assert (added[UNTRAINED].frozen, added[UNTRAINED].pretrained) == (True, False)
-    without = {rung.name for rung in make_plan(DIAMETER, SIZE, baseline="unet").rungs}
+    without = {rung.name for rung in make_plan(Objects.discs(DIAMETER), SIZE, baseline="unet").rungs}
     assert not without & {CANDIDATE, UNTRAINED, "baseline"}
 
 
 @pytest.fixture(scope="module")
 def fits() -> list[Fit]:
     pictures = made_pictures(groups=16)
-    plan = make_plan(DIAMETER, SIZE, baseline="reach-9")
+    plan = make_plan(Objects.discs(DIAMETER), SIZE, baseline="reach-9")
     return make_fits(plan, pictures, split(pictures, folds=3), Recipe(steps=40), seed=5)
 
 

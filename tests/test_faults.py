@@ -18,6 +18,7 @@ from unplateau.diagnosis.repairs import Fault, as_it_is, at_home, remedy_of, tea
 from unplateau.experiments.fits import Fit, Fitted
 from unplateau.experiments.plan import CONTEXT, make_fits, make_plan
 from unplateau.experiments.run import Run
+from unplateau.experiments.views import Objects
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import BINS
 from unplateau.scenes import scenes
@@ -32,7 +33,7 @@ def run_of(samples: Sequence[Sample]) -> Run:
     source = open_data(list(samples))
     pictures = read_pictures(source, positive=[1], size=96, seed=0)
     folds = split(pictures, folds=2, seed=0)
-    plan = make_plan(16.0, pictures.size, baseline="unet")
+    plan = make_plan(Objects.discs(16.0), pictures.size, baseline="unet")
     said = np.where(pictures.masks.numpy() == 1, 0.9, 0.1)[:, None]
 
     def table(part: tuple[int, ...]):

@@ -35,6 +35,7 @@ from unplateau.diagnosis.repairs import remedy_of, tried, try_repairs
 from unplateau.experiments.fits import Fit, run_fit
 from unplateau.experiments.plan import make_fits, make_plan
 from unplateau.experiments.run import Run
+from unplateau.experiments.views import Objects
 from unplateau.training.recipe import Recipe
 from unplateau.types import Fold, Pictures, Sample, Verdict
 
@@ -58,7 +59,7 @@ def bare() -> tuple[Run, Fit]:
     source = open_data(discs())
     pictures = read_pictures(source, positive=[1], size=32, seed=0)
     folds = split(pictures, folds=2, seed=0)
-    plan = make_plan(12.0, pictures.size, baseline="reach-9-8")
+    plan = make_plan(Objects.discs(12.0), pictures.size, baseline="reach-9-8")
     own = next(f for f in make_fits(plan, pictures, folds, Recipe(), 0) if f.name == plan.baseline and f.fold == 0)
     return Run(source, pictures, folds, 12.0, plan, {}, 0), own
 

@@ -25,7 +25,7 @@ from unplateau.errors import DataError, UnplateauError
 from unplateau.experiments.given import answered, its_fold, load_given
 from unplateau.experiments.plan import Plan, RungPlan
 from unplateau.experiments.run import Run
-from unplateau.experiments.views import object_diameter
+from unplateau.experiments.views import measure_objects
 from unplateau.measures.curves import CurveType
 from unplateau.reports.reading import parse
 from unplateau.training.scoring import probabilities
@@ -449,7 +449,7 @@ def of_model(source: AbstractSource, folder: Path, *, positive: list[int] | None
     fold = its_fold(given, pictures)
     plan = Plan((RungPlan("baseline", "baseline", "baseline", math.inf, given.made.extractor),), "baseline", ())
     outcomes = {"baseline": (answered(given, pictures, fold[0]),)}
-    return Run(source, pictures, fold, object_diameter(pictures), plan, outcomes, 0)
+    return Run(source, pictures, fold, measure_objects(pictures), plan, outcomes, 0)
 
 
 def maps_of(run: Run, model: Path, folder: Path) -> Path:

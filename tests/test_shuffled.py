@@ -21,6 +21,7 @@ from unplateau.data import open_data, read_pictures
 from unplateau.experiments.fits import run_fit
 from unplateau.experiments.plan import make_fits, make_plan
 from unplateau.experiments.run import Run
+from unplateau.experiments.views import Objects
 from unplateau.training.recipe import Recipe
 from unplateau.types import Fold, Interval, Sample, Verdict
 
@@ -49,7 +50,15 @@ def run_of(others: list[Sample]) -> Run:
     fit = tuple(index for name, index in place.items() if name.startswith("s0"))
     report = tuple(index for name, index in place.items() if not name.startswith("s0"))
     fold = Fold(fit, fit[:2], report)
-    return Run(source, pictures, (fold,), 12.0, make_plan(12.0, pictures.size, baseline="unet-8"), {}, 0)
+    return Run(
+        source,
+        pictures,
+        (fold,),
+        Objects.discs(12.0),
+        make_plan(Objects.discs(12.0), pictures.size, baseline="unet-8"),
+        {},
+        0,
+    )
 
 
 def measured(run: Run) -> ShuffledMeasured:

@@ -36,6 +36,7 @@ from unplateau.experiments.plan import (
 )
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import AGAIN, LONGER, REHEARSAL, make_trials, resumed
+from unplateau.experiments.views import Objects
 from unplateau.training.recipe import Recipe
 from unplateau.training.saved import Made
 from unplateau.types import Finding, Interval, Verdict
@@ -46,7 +47,7 @@ from unplateau.types import Finding, Interval, Verdict
 def given_fits(steps: int) -> tuple[Plan, list[Fit]]:
     """The plan and the trainings for a model that was trained for so many steps."""
     made = Made("reach-9", frozen=False, recipe=Recipe(steps=steps), seed=0)
-    plan = with_given(make_plan(8.0, (32, 48), baseline="unet"), made, "linear")
+    plan = with_given(make_plan(Objects.discs(8.0), (32, 48), baseline="unet"), made, "linear")
     pictures = made_pictures(20)
     return plan, make_given_fits(plan, pictures, split(pictures, folds=3, seed=0)[:1], Recipe(), made, 0)
 
@@ -274,7 +275,7 @@ def test_of_a_task_whose_family_is_clear_only_the_remedies_that_contend_are_trai
 
 
 def test_larger_pieces_are_tried_beside_the_ladder_of_a_task():
-    plan = with_larger_pieces(make_plan(12.0, (96, 96), baseline="unet"), Recipe())
+    plan = with_larger_pieces(make_plan(Objects.discs(12.0), (96, 96), baseline="unet"), Recipe())
     assert [trial.remedy for trial in plan.trials] == ["stronger-decoder", "larger-extractor"]
     assert not plan.given
     pictures = made_pictures(20)
@@ -286,7 +287,7 @@ def test_larger_pieces_are_tried_beside_the_ladder_of_a_task():
 
 
 def test_the_short_ladder_keeps_what_the_families_rest_on():
-    plan = make_plan(12.0, (96, 96), baseline="unet")
+    plan = make_plan(Objects.discs(12.0), (96, 96), baseline="unet")
     left = {rung.name for rung in plan.rungs} - {rung.name for rung in shortened(plan).rungs}
     assert left == {"reach D/4", "reach D/2", "reach D", "reach 4D"}
     assert {rung.family for rung in shortened(plan).rungs} == {rung.family for rung in plan.rungs}

@@ -275,10 +275,10 @@ def _whole(objects: Objects, size: Size) -> int:
     """The reach that holds the whole of an object; of one diameter where that is more than the image is long, and of
     a long object what there is of it around a pixel."""
     for way in (objects.whole, objects.diameter):
-        reach = plan_at_least(OBJECT * way).reach
+        reach = plan_at_least(max(3.0, OBJECT * way)).reach
         if reach < max(size):
             return reach
-    return plan_for(min(objects.diameter, max(size))).reach
+    return plan_for(max(3.0, min(objects.diameter, max(size)))).reach
 
 
 def _ordered(objects: Objects, whole: int, size: Size) -> list[RungPlan]:
