@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +20,7 @@ BATCH = 8
 """Pictures that are smoothed together: few enough to stay in the cache of a core."""
 
 SPREAD = 0.2
-"""Standard deviation that the grey level of each image is brought to before smoothing; about that of photographs."""
+"""Standard deviation that the levels of each image are brought to before smoothing; about that of photographs."""
 
 WINDOWS = (9.0, 25.0)
 """Pixels of the windows over which texture is told, at least and at most, and beyond which it is not taken away."""
@@ -67,31 +69,44 @@ class Objects:
 
 
 def contours(pictures: Pictures, thickness: float) -> Pictures:
-    """The pictures as contour maps: where the grey level changes after total-variation smoothing, nothing else.
+    """The pictures as contour maps: where the colour changes after total-variation smoothing, nothing else.
 
     Smoothing flattens what is fine beside objects of that thickness, and keeps the outlines of regions; the magnitude
-    of the gradient then drops their colour. Each map is scaled by its own 99th percentile, so that contrast carries
-    nothing either, but for what is faint beside the steps that there were.
+    of the gradient, over the three channels, then drops their colour. Each map is scaled by its own 99th percentile, so
+    that contrast carries nothing either, but for what is faint beside the steps that there were.
     """
     thick = min(thickness, WINDOWS[1]) if math.isfinite(thickness) else 0.0
     smoothness = max(LEAST, FLATTENS * SPREAD * thick)
-    maps = torch.cat([_contours(part, smoothness) for part in pictures.images.split(BATCH)])
+    with _on_one_core():
+        maps = torch.cat([_contours(part, smoothness) for part in pictures.images.split(BATCH)])
     return replace(pictures, images=maps[:, None].expand(-1, 3, -1, -1).contiguous())
 
 
+@contextmanager
+def _on_one_core() -> Iterator[None]:
+    """So small batches are hardly faster on more, and wait a hundred times as long where these are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _contours(images: Tensor, smoothness: float) -> Tensor:
-    grey = images.float().mean(1)
-    spread = grey.flatten(1).std(dim=1).clamp(min=1.0)
+    values = images.float()
+    values = values - values.mean((2, 3), keepdim=True)
     # Smoothing has an absolute strength: at a fixed spread a faint image is smoothed as much as a strong one.
-    grey = SPREAD * (grey - grey.mean((1, 2), keepdim=True)) / spread[:, None, None]
-    strength = _steps(total_variation(grey, smoothness, ITERATIONS))
-    scale = torch.maximum(_strongest(strength), FAINT * _strongest(_steps(grey))).clamp(min=1e-4)
+    values = SPREAD * values / values.pow(2).mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1.0)
+    strength = _steps(total_variation(values, smoothness, ITERATIONS))
+    scale = torch.maximum(_strongest(strength), FAINT * _strongest(_steps(values))).clamp(min=1e-4)
     return (strength / scale[:, None, None]).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 def _steps(images: Tensor) -> Tensor:
+    """How much images (B, C, H, W) change at each pixel, over all channels: (B, H, W)."""
     down, right = _gradient(images)
-    return torch.hypot(down, right)
+    return (down.square() + right.square()).sum(1).sqrt()
 
 
 def _strongest(steps: Tensor) -> Tensor:
@@ -99,7 +114,7 @@ def _strongest(steps: Tensor) -> Tensor:
 
 
 def total_variation(images: Tensor, smoothness: float, iterations: int) -> Tensor:
-    """Total-variation smoothing of images (B, H, W) by the fast gradient projection of Beck and Teboulle (IEEE Trans.
+    """Total-variation smoothing of images (..., H, W) by the fast gradient projection of Beck and Teboulle (IEEE Trans.
     Image Process. 18, 2009) on the dual of Chambolle (J. Math. Imaging Vis. 20, 2004).
 
     Minimises |gradient u| + |u - image|^2 / (2 smoothness); step 1/8, the inverse of the gradient's squared norm.
