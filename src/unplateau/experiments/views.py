@@ -19,22 +19,23 @@ from unplateau.types import IGNORE, Pictures
 BATCH = 8
 """Pictures that are smoothed together: few enough to stay in the cache of a core."""
 
-SPREAD = 0.2
-"""Standard deviation that the levels of each image are brought to before smoothing; about that of photographs."""
-
 WINDOWS = (9.0, 25.0)
 """Pixels of the windows over which texture is told, at least and at most, and beyond which it is not taken away."""
 
-LEAST, FLATTENS = 0.12, 0.236
-"""Strength of the smoothing: what takes noise away, and its part for each pixel of thickness times `SPREAD`. A stripe
-of width w and contrast a goes at a w / 2: with waves that are all the contrast there is, those up to a third as wide as
-objects are thick."""
+FLATTENS = math.sqrt(2) / 6
+"""Strength of the smoothing for each pixel of thickness and each level of grain. A stripe of width w and contrast a
+goes at a w / 2: with waves of that grain those up to a third as wide as objects are thick."""
+
+FULL = 2.0
+"""Times the grain from which on a step is drawn in full."""
 
 ITERATIONS = 100
 
-FAINT = 0.25
-"""Share of the strongest steps of an image below which what is left after smoothing counts as faint: where all that an
-image holds is texture, nothing is left, and nothing must be made of that."""
+LEAST = 0.5
+"""Levels of 255 that count as grain at least: as much as rounding makes."""
+
+QUARTER = 1.15
+"""What a quarter of normal values of spread one exceed."""
 
 DIRECTIONS = 8
 """In which the extent of an object is measured: what lies between two of them is taken 2 % too short at most."""
@@ -72,14 +73,26 @@ def contours(pictures: Pictures, thickness: float) -> Pictures:
     """The pictures as contour maps: where the colour changes after total-variation smoothing, nothing else.
 
     Smoothing flattens what is fine beside objects of that thickness, and keeps the outlines of regions; the magnitude
-    of the gradient, over the three channels, then drops their colour. Each map is scaled by its own 99th percentile, so
-    that contrast carries nothing either, but for what is faint beside the steps that there were.
+    of the gradient, over the three channels, then drops their colour. Steps twice as high as the grain of the set are
+    drawn in full, so that contrast carries little. Nothing is scaled image by image: that would tell how much else
+    there is in an image, which is no matter of shape.
     """
-    thick = min(thickness, WINDOWS[1]) if math.isfinite(thickness) else 0.0
-    smoothness = max(LEAST, FLATTENS * SPREAD * thick)
+    thick = min(thickness, WINDOWS[1]) if math.isfinite(thickness) else 1.0
     with _on_one_core():
-        maps = torch.cat([_contours(part, smoothness) for part in pictures.images.split(BATCH)])
+        parts = [part.float() for part in pictures.images.split(BATCH)]
+        deviation = max(thick, WINDOWS[0]) / 6
+        grain = max(float(torch.cat([_grain(part, deviation) for part in parts]).median()), LEAST)
+        smooth = [total_variation(part, FLATTENS * thick * grain, ITERATIONS) for part in parts]
+        maps = torch.cat([(_steps(part) / (FULL * grain)).clamp(0, 1).mul(255).round().byte() for part in smooth])
     return replace(pictures, images=maps[:, None].expand(-1, 3, -1, -1).contiguous())
+
+
+def _grain(images: Tensor, deviation: float) -> Tensor:
+    """The spread (B,) of what is finer than so wide a Gaussian in images (B, C, H, W): by its upper quarter, which
+    outlines, being few, hardly move, and plain ground, being less than three quarters, neither.
+    """
+    fine = images - gaussian_blur(images, deviation)
+    return fine.square().mean(1).sqrt().flatten(1).quantile(0.75, dim=1) / QUARTER
 
 
 @contextmanager
@@ -93,24 +106,20 @@ def _on_one_core() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _contours(images: Tensor, smoothness: float) -> Tensor:
-    values = images.float()
-    values = values - values.mean((2, 3), keepdim=True)
-    # Smoothing has an absolute strength: at a fixed spread a faint image is smoothed as much as a strong one.
-    values = SPREAD * values / values.pow(2).mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1.0)
-    strength = _steps(total_variation(values, smoothness, ITERATIONS))
-    scale = torch.maximum(_strongest(strength), FAINT * _strongest(_steps(values))).clamp(min=1e-4)
-    return (strength / scale[:, None, None]).clamp(0, 1).mul(255).round().to(torch.uint8)
-
-
 def _steps(images: Tensor) -> Tensor:
     """How much images (B, C, H, W) change at each pixel, over all channels: (B, H, W)."""
     down, right = _gradient(images)
     return (down.square() + right.square()).sum(1).sqrt()
 
 
-def _strongest(steps: Tensor) -> Tensor:
-    return steps.flatten(1).quantile(0.99, dim=1)
+def gaussian_blur(images: Tensor, deviation: float) -> Tensor:
+    """Images (B, C, H, W) under a Gaussian of so many pixels, the border repeated."""
+    reach = max(1, math.ceil(3 * deviation))
+    offsets = torch.arange(-reach, reach + 1, dtype=images.dtype)
+    weights = torch.exp(-(offsets**2) / (2 * deviation**2))
+    weights = (weights / weights.sum())[None, None, None]
+    flat = F.pad(images.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(flat, weights), weights.mT).view_as(images)
 
 
 def total_variation(images: Tensor, smoothness: float, iterations: int) -> Tensor:
