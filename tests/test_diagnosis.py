@@ -575,6 +575,18 @@ def test_waves_finer_than_objects_are_thick_leave_no_contours_and_outlines_stay(
     assert shape.max() == 255
 
 
+def test_a_contour_is_drawn_alike_however_much_else_there_is_in_the_image():
+    rows, columns = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
+    alone = (rows - 48) ** 2 + (columns - 48) ** 2 <= 64
+    corners = [(rows - y) ** 2 + (columns - x) ** 2 <= 64 for y in (12, 84) for x in (12, 84)]
+    masks = torch.stack([alone, torch.stack([alone, *corners]).any(0)]).byte()
+    noise = 4 * torch.randn(96, 96, generator=torch.Generator().manual_seed(0))
+    images = (90 + 80 * masks + noise)[:, None].expand(-1, 3, -1, -1).byte()
+    one, many = contours(replace(discs([8.0, 8.0]), images=images, masks=masks), 16.0).images[:, 0, 32:64, 32:64]
+    assert (one.int() - many.int()).abs().max() <= 8
+    assert one.max() == 255
+
+
 def roughness(images: torch.Tensor) -> float:
     return float(images.diff(dim=-1).abs().sum() + images.diff(dim=-2).abs().sum())
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unplateau.checks.check import AbstractCheck, unmeasured
 from unplateau.experiments.choosing import BY_AREA, BY_IOU, Reading
-from unplateau.experiments.plan import CANDIDATE, CONTEXT, CONTOUR, UNTRAINED, RungPlan
+from unplateau.experiments.plan import CANDIDATE, CONTEXT, CONTOUR, UNTRAINED, WHOLE, RungPlan
 from unplateau.experiments.run import Run, Score, Sums
 from unplateau.measures.intervals import Draws, interval
 from unplateau.measures.thresholds import iou, net_area
@@ -54,7 +54,7 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
     """Where the IoU comes from, rung by rung.
 
     What it measures: the IoU of networks of equal make trained from scratch on position, colour, orderless texture,
-        ordered structure up to a multiple of the object's size, the whole image, and, with a candidate, on a frozen
+        ordered structure up to the whole of an object and beyond, the whole image, and, with a candidate, on a frozen
         pretrained extractor; a contour map is the control for shape without appearance. Each threshold is chosen on
         inner images. "Attainable" up to a rung is what the rung that the inner images prefer scores on others.
         A family's demand is what is lost without it: texture by what the outlines alone fall short of both, shape by
@@ -67,7 +67,8 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         training.
 
     When it misleads: with few groups a longer reach overfits and scores lower; a rung may need more steps than it was
-        given; the orderless rung still counts corners, so some shape leaks into texture.
+        given; the orderless rung still counts corners, so some shape leaks into texture; outlines fainter than the
+        grain around them are not drawn, and what they tell counts as texture.
 
     What to do next: take the extractor with the reach, or the pretraining, of the rung that gains most.
 
@@ -241,6 +242,7 @@ def _note(plan: RungPlan) -> str:
     return {
         "colour": "the pixel alone",
         "texture": "local statistics without their arrangement",
+        f"reach {WHOLE}": "the whole of an object, from each of its pixels",
         CONTOUR: "outlines alone, colour and texture removed",
         CONTEXT: "the whole image, trained from scratch",
         UNTRAINED: f"{plan.extractor} with random weights, frozen, light decoder",
