@@ -20,7 +20,7 @@ from unplateau.data.splits import split
 from unplateau.data.transforms import NONE
 from unplateau.diagnosis.diagnose import CHECKS, LARGE, MOSTLY_HALF, RECIPE, fitting
 from unplateau.experiments.choosing import BY_AREA, UNITS, choosing_units, prefer, unit_sums
-from unplateau.experiments.fits import Fit, Fitted, _key, build_model, fingerprint, load, save, spread
+from unplateau.experiments.fits import Fit, Fitted, Scored, _key, build_model, fingerprint, load, save, spread
 from unplateau.experiments.plan import (
     CANDIDATE,
     CONTEXT,
@@ -35,7 +35,7 @@ from unplateau.experiments.plan import (
 from unplateau.experiments.prior import position_map, position_scores
 from unplateau.experiments.run import Resampler, Run
 from unplateau.experiments.trials import make_trials
-from unplateau.experiments.views import Objects, contours, measure_objects, total_variation
+from unplateau.experiments.views import Objects, contours, core_masks, measure_objects, total_variation
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain
 from unplateau.measures.curves import CurveType, curve_type, trend
@@ -274,6 +274,23 @@ def test_contours_that_show_some_of_a_texture_do_not_make_it_less_beside_the_con
     families = LadderCheck().measure(mixed_run(colour, 0.5, contour, near=0.5)).families
     assert families["textural"].mean == pytest.approx(0.5, abs=0.05)
     assert families["semantic"].mean == pytest.approx(0.5, abs=0.05)
+
+
+def test_how_sharply_a_border_is_drawn_is_no_family():
+    run = made_run({**PLANTED["geometric"], "contour": 0.8, "reach object": 0.98})
+    inside = made_run({**PLANTED["geometric"], "contour": 0.98, "reach object": 0.98})
+    outcomes = {
+        name: tuple(
+            replace(each, cores=Scored(core.inner, core.report))
+            for each, core in zip(fits, inside.outcomes[name], strict=True)
+        )
+        for name, fits in run.outcomes.items()
+    }
+    blurred, told = LadderCheck().measure(run), LadderCheck().measure(replace(run, outcomes=outcomes, _sums={}))
+    assert blurred is not None
+    assert told is not None
+    assert told.families["textural"].mean < 0.05 < 0.25 < blurred.families["textural"].mean
+    assert told.gains == blurred.gains  # of the IoU, in which borders count
 
 
 def test_no_family_is_needed_where_each_alone_attains_all():
@@ -534,6 +551,29 @@ def test_touching_classes_are_objects_of_their_own_and_uncounted_pixels_none():
     assert make_plan(none, (96, 96), baseline="unet").baseline == CONTEXT
 
 
+def test_beside_another_class_no_pixel_counts_and_objects_that_are_all_border_are_kept():
+    masks = torch.zeros(1, 24, 24, dtype=torch.uint8)
+    masks[0, 4:10, 4:10] = 1
+    masks[0, 16, 4:20] = 1
+    masks[0, 20:, 20:] = 255
+    core = core_masks(masks)[0]
+    assert (core[5:9, 5:9] == 1).all()
+    ring = core[3:11, 3:11].clone()
+    ring[2:6, 2:6] = 255
+    assert (ring == 255).all()
+    assert (core[16, 4:20] == 1).all()
+    assert (core[15, 4:20] == 255).all()
+    assert (core[20:, 20:] == 255).all()
+    assert (core == 0).sum() > 300
+    assert (masks[0, 4:10, 4:10] == 1).all()
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_mask_of_one_class_is_all_core(label):
+    masks = torch.full((2, 8, 8), label, dtype=torch.uint8)
+    assert (core_masks(masks) == masks).all()
+
+
 def scene(strength: float, seed: int = 0) -> Pictures:
     """A disc on a gentle slope, with a little noise."""
     pictures = discs([20.0, 30.0])
@@ -661,12 +701,18 @@ def same(first: Fitted, second: Fitted) -> bool:
 
 @pytest.mark.parametrize("maps", [(0, 0, 0), (3, 8, 9)])
 @pytest.mark.parametrize("evaluations", [0, 4])
-def test_an_outcome_is_read_as_it_was_written(maps, evaluations, tmp_path):
+@pytest.mark.parametrize("rung", [False, True])
+def test_an_outcome_is_read_as_it_was_written(maps, evaluations, rung, tmp_path):
     made = fitted(np.array([0.2, 0.4]), np.array([0.5, 0.6, 0.7]), np.array([0.9]))
     answer = np.random.default_rng(0).integers(0, 201, maps).astype(np.uint8)
-    made = replace(made, maps=answer, epochs=curve(0.6, evaluations))
+    inside = fitted(np.array([0.3, 0.5]), np.array([0.6, 0.7, 0.8]), np.array([0.9]))
+    cores = Scored(inside.inner, inside.report) if rung else None
+    made = replace(made, maps=answer, epochs=curve(0.6, evaluations), cores=cores)
     save(made, tmp_path / "kept.npz")
-    assert same(load(tmp_path / "kept.npz"), made)
+    read = load(tmp_path / "kept.npz")
+    assert same(read, made)
+    assert (read.cores is not None) is rung
+    assert (read.inside.report.histograms == made.inside.report.histograms).all()
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "empty", "text", "other", "folder"])

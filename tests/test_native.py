@@ -21,7 +21,7 @@ from unplateau.data.pictures import read_pictures
 from unplateau.data.sources import open_data
 from unplateau.data.splits import split
 from unplateau.experiments import fits, trials
-from unplateau.experiments.fits import STALE, Fit, Fitted, Native, run_fits
+from unplateau.experiments.fits import STALE, Fit, Fitted, Scored, run_fits
 from unplateau.experiments.given import answered, load_given
 from unplateau.measures.scoring import count_best, score_images
 from unplateau.measures.thresholds import chosen_threshold, counts_of, iou, mean_iou
@@ -330,7 +330,7 @@ def test_each_reading_has_the_threshold_that_suits_it(coarse):
     assert (stale.threshold, stale.in_force, stale.imposed) == (0.98, 0.98, 0.98)
     ours = replace(both, fixed=None, native=None)
     assert (ours.threshold, ours.in_force) == (facts["grid_threshold"], facts["grid_threshold"])
-    assert ours.deciding == Native(both.inner, both.report)
+    assert ours.deciding == Scored(both.inner, both.report)
 
 
 def test_the_command_says_both_sizes_and_which_is_which():

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from unplateau.experiments.fits import Fitted
-from unplateau.measures.thresholds import Counts, net_threshold
+from unplateau.experiments.fits import Fitted, Scored
+from unplateau.measures.thresholds import Counts, counts_at, net_threshold
 
 CONFIDENCE = 0.9
 """How sure the inner part must be that more view is better before it is taken."""
@@ -40,10 +40,29 @@ def net(sums: NDArray[np.float64]) -> Parts:
 
 @dataclass(frozen=True)
 class Reading:
-    """How answers are read: at which `threshold` of a training, and by what `ratio` of counts rungs are compared."""
+    """How answers are read: on which masks of a training, at which `threshold`, and by what `ratio` of counts rungs are
+    compared.
+    """
 
+    tables: Callable[[Fitted], Scored]
     threshold: Callable[[Fitted], float]
     ratio: Callable[[NDArray[np.float64]], Parts]
+
+    def inner(self, fitted: Fitted) -> Counts:
+        """Counts (N, C, 3) on the inner part."""
+        return counts_at(self.tables(fitted).inner, self.threshold(fitted))
+
+    def report(self, fitted: Fitted) -> Counts:
+        """Counts (N, C, 3) on the report part."""
+        return counts_at(self.tables(fitted).report, self.threshold(fitted))
+
+
+def _all_pixels(fitted: Fitted) -> Scored:
+    return Scored(fitted.inner, fitted.report)
+
+
+def _inside(fitted: Fitted) -> Scored:
+    return fitted.inside
 
 
 def _in_force(fitted: Fitted) -> float:
@@ -51,14 +70,15 @@ def _in_force(fitted: Fitted) -> float:
 
 
 def _of_net_area(fitted: Fitted) -> float:
-    return net_threshold(fitted.inner)
+    return net_threshold(fitted.inside.inner)
 
 
-BY_IOU = Reading(_in_force, overlap)
+BY_IOU = Reading(_all_pixels, _in_force, overlap)
 """As every score of a diagnosis is read."""
 
-BY_AREA = Reading(_of_net_area, net)
-"""As shares of area are read: the threshold of the best IoU claims what it cannot tell, and nets nothing by it."""
+BY_AREA = Reading(_inside, _of_net_area, net)
+"""As shares of area are read: the threshold of the best IoU claims what it cannot tell, and nets nothing by it; and how
+sharply a border is drawn is no family."""
 
 
 def prefer(sums: NDArray[np.float64], reading: Reading = BY_IOU) -> int:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from unplateau.decoders.catalogue import build_decoder
 from unplateau.errors import UnplateauError
+from unplateau.experiments.views import core_masks
 from unplateau.extractors.catalogue import build_extractor, weight_files
 from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
@@ -48,7 +49,8 @@ class Fit:
     """One training: which two pieces, on which view of which images, how.
 
     `name` is the rung's; `view` is "image" or "contour"; `cost` its expected time relative to the others; `maps` are
-    the pictures whose answers are kept as they are, for the checks of labels and to show the worst. `start` is the
+    the pictures whose answers are kept as they are, for the checks of labels and to show the worst. `cores`: it is a
+    rung, and scored without the borders of objects too. `start` is the
     folder of a trained model of these pieces whose weights it goes on from; None = from random weights.
     """
 
@@ -64,13 +66,14 @@ class Fit:
     seed: int
     cost: float = 1.0
     maps: tuple[int, ...] = ()
+    cores: bool = False
     # Not in the repr, from which the names of outcomes are made: where it lies says nothing, its weights do.
     start: Path | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
-class Native:
-    """Scores on the inner and the report part, on masks as they came."""
+class Scored:
+    """Scores on the inner and the report part, on other masks than those of the grid."""
 
     inner: ScoreTable
     report: ScoreTable
@@ -89,8 +92,10 @@ class Fitted:
     """Answers (n, outputs, H, W) on `Fit.maps`: scores in steps of 1 / BINS."""
     fixed: float | None = None
     """The threshold that came with a model trained elsewhere; None = the inner part chooses."""
-    native: Native | None = None
+    native: Scored | None = None
     """The same answers on masks as they came; None where these are of the grid's size, or the fit is one of ours."""
+    cores: Scored | None = None
+    """The same answers where the borders of objects do not count; None where the fit is no rung."""
 
     @property
     def threshold(self) -> float:
@@ -108,9 +113,14 @@ class Fitted:
         return chosen_threshold(self.inner) if self.fixed is None else self.fixed
 
     @property
-    def deciding(self) -> Native:
+    def deciding(self) -> Scored:
         """What the threshold in force is for: masks as they came where these are at hand, else those of the grid."""
-        return Native(self.inner, self.report) if self.native is None else self.native
+        return Scored(self.inner, self.report) if self.native is None else self.native
+
+    @property
+    def inside(self) -> Scored:
+        """What tells which evidence decides: without the borders of objects, where the fit was scored so."""
+        return self.cores or Scored(self.inner, self.report)
 
     @property
     def imposed(self) -> float | None:
@@ -176,7 +186,13 @@ def run_fit(fit: Fit, pictures: Pictures) -> Fitted:
         epochs=trained.epochs,
         seconds=time.perf_counter() - start,
         maps=answers(trained.model, pictures, fit.maps),
+        cores=_in_cores(trained.model, pictures, fit.parts) if fit.cores else None,
     )
+
+
+def _in_cores(model: SegmentationModel, pictures: Pictures, parts: Fold) -> Scored:
+    inside = replace(pictures, masks=core_masks(pictures.masks))
+    return Scored(score(model, inside, parts.inner), score(model, inside, parts.report))
 
 
 def build_model(fit: Fit, pictures: Pictures) -> SegmentationModel:
@@ -218,8 +234,10 @@ def save(outcome: Fitted, path: Path) -> None:
         OutputError: the disk is full or the folder cannot be written.
     """
     arrays: dict[str, NDArray[np.generic]] = {"seconds": np.array(outcome.seconds), "maps": outcome.maps}
-    for part in PARTS:
-        table: ScoreTable = getattr(outcome, part)
+    tables = {part: getattr(outcome, part) for part in PARTS}
+    if outcome.cores:
+        tables |= {f"{CORES}{part}": getattr(outcome.cores, part) for part in vars(outcome.cores)}
+    for part, table in tables.items():
         arrays[f"{part}_histograms"] = table.histograms.astype(np.int32)
         arrays[f"{part}_argmax"] = table.argmax
         if table.groups is not None:
@@ -237,12 +255,24 @@ def load(path: Path) -> Fitted | None:
         with path.open("rb") as file, np.load(file) as arrays:
             tables = [_table(arrays, part) for part in PARTS]
             epochs = tuple(_epoch(row) for row in arrays["epochs"])
-            return Fitted(tables[0], tables[1], tables[2], epochs, float(arrays["seconds"]), arrays["maps"])
+            inside = [_table(arrays, f"{CORES}{part}") for part in PARTS[:2] if f"{CORES}{part}_argmax" in arrays]
+            return Fitted(
+                tables[0],
+                tables[1],
+                tables[2],
+                epochs,
+                float(arrays["seconds"]),
+                arrays["maps"],
+                cores=Scored(*inside) if inside else None,
+            )
     except (OSError, EOFError, BadZipFile, zlib.error, KeyError, ValueError):
         return None
 
 
 PARTS = ("inner", "report", "seen")
+CORES = "cores_"
+"""Before the names of the parts that are scored without the borders of objects."""
+
 NUMBERS = tuple(each.name for each in fields(Epoch) if each.name != "class_iou")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from unplateau.data.splits import refuse_no_inner, split
 from unplateau.errors import PieceError
-from unplateau.experiments.fits import SEEN, Fitted, Native, spread
+from unplateau.experiments.fits import SEEN, Fitted, Scored, spread
 from unplateau.experiments.plan import mapped
 from unplateau.training.native import score_maps, score_native
 from unplateau.training.recipe import Recipe
@@ -77,7 +77,7 @@ def at_native_size(fits: tuple[Fitted, ...], pictures: Pictures, folds: tuple[Fo
     asked = zip(fits, folds, strict=True)
     tables = [score_maps(fit.maps, pictures, fold.report) if len(fit.maps) else None for fit, fold in asked]
     return tuple(
-        fit if table is None else replace(fit, native=Native(fit.inner.take(np.zeros(0, np.int64)), table))
+        fit if table is None else replace(fit, native=Scored(fit.inner.take(np.zeros(0, np.int64)), table))
         for fit, table in zip(fits, tables, strict=True)
     )
 
@@ -97,5 +97,5 @@ def answered(given: Given, pictures: Pictures, fold: Fold) -> Fitted:
         seconds=0.0,
         maps=answers(model, pictures, mapped((fold,), 0, len(pictures))),
         fixed=given.saved.threshold if pictures.task.binary else None,
-        native=Native(*native) if native else None,
+        native=Scored(*native) if native else None,
     )

@@ -203,8 +203,12 @@ def make_fits(plan: Plan, pictures: Pictures, folds: tuple[Fold, ...], recipe: R
     for number, fold in enumerate(folds):
         own_seed = seed * 1000 + number
         fits += [
-            replace(fit, maps=mapped(folds, number, len(pictures))) if fit.name in (plan.baseline, CONTEXT) else fit
-            for fit in (_fit(rung, rung.name, number, fold, recipe, own_seed) for rung in plan.rungs)
+            replace(
+                _fit(rung, rung.name, number, fold, recipe, own_seed),
+                maps=mapped(folds, number, len(pictures)) if rung.name in (plan.baseline, CONTEXT) else (),
+                cores=True,
+            )
+            for rung in plan.rungs
         ]
         baseline = plan.rung(plan.baseline)
         subsets = nested(pictures, fold, plan.fractions, own_seed)

@@ -80,8 +80,7 @@ class Run:
     def sums(self, name: str, reading: Reading = BY_IOU) -> Sums:
         """Counts of a rung on the images that chose nothing, at thresholds chosen on the inner part of each fold."""
         if (name, reading) not in self._sums:
-            counts = (counts_at(fitted.report, reading.threshold(fitted)) for fitted in self.outcomes[name])
-            self._sums[name, reading] = self.resampler.sums_of(counts)
+            self._sums[name, reading] = self.resampler.sums_of(map(reading.report, self.outcomes[name]))
         return self._sums[name, reading]
 
     @property
@@ -192,7 +191,7 @@ class Run:
     def _preferred(self, names: tuple[str, ...], number: int, reading: Reading) -> int:
         units = choosing_units([self.pictures.groups[index] for index in self.folds[number].inner])
         fits = [self.outcomes[name][number] for name in names]
-        counts = [unit_sums(counts_at(fit.inner, reading.threshold(fit)), units) for fit in fits]
+        counts = [unit_sums(reading.inner(fit), units) for fit in fits]
         return prefer(np.stack(counts), reading)
 
 
