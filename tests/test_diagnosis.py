@@ -877,7 +877,7 @@ def test_only_the_baseline_keeps_its_answers_and_only_the_contours_stay_uncolour
 def test_half_the_steps_are_half_of_the_baseline_and_nothing_else(fits):
     half, whole = named(fits, HALF_STEPS)[0], named(fits, "baseline")[0]
     assert half.recipe.steps * 2 == whole.recipe.steps
-    assert replace(half, name="", recipe=Recipe()) == replace(whole, name="", recipe=Recipe(), maps=())
+    assert replace(half, name="", recipe=Recipe()) == replace(whole, name="", recipe=Recipe(), maps=(), cores=False)
 
 
 def test_a_fit_draws_its_weights_by_its_seed_alone():
