@@ -276,7 +276,7 @@ def test_contours_that_show_some_of_a_texture_do_not_make_it_less_beside_the_con
     assert families["semantic"].mean == pytest.approx(0.5, abs=0.05)
 
 
-def test_how_sharply_a_border_is_drawn_is_no_family():
+def test_contours_that_lie_a_pixel_off_take_nothing_for_texture():
     run = made_run({**PLANTED["geometric"], "contour": 0.8, "reach object": 0.98})
     inside = made_run({**PLANTED["geometric"], "contour": 0.98, "reach object": 0.98})
     outcomes = {

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unplateau.checks.check import AbstractCheck, unmeasured
-from unplateau.experiments.choosing import BY_AREA, BY_IOU, Reading
+from unplateau.experiments.choosing import BY_AREA, BY_IOU, INSIDE, Reading
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, CONTOUR, UNTRAINED, WHOLE, RungPlan
 from unplateau.experiments.run import Run, Score, Sums
 from unplateau.measures.intervals import Draws, interval
@@ -90,7 +90,7 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         chosen = run.chosen([rung.name for rung in scratch])
         from_scratch = max(chosen, run.sums(run.plan.baseline), key=run.resampler.mean)
         gains = family_draws(run, coalitions(run))
-        areas = family_draws(run, coalitions(run, BY_AREA), net_area, known="none")
+        areas = family_draws(run, coalitions(run, BY_AREA), net_area, "none", coalitions(run, INSIDE))
         reach = run.plan.rung(run.plan.baseline).reach
         narrower = [PRIOR, *(rung.name for rung in scratch if rung.reach < reach)]
         compare = run.resampler
@@ -154,7 +154,11 @@ def coalitions(run: Run, reading: Reading = BY_IOU) -> dict[str, Sums]:
 
 
 def family_draws(
-    run: Run, best: dict[str, Sums], score: Score = iou, known: str = "pixel"
+    run: Run,
+    best: dict[str, Sums],
+    score: Score = iou,
+    known: str = "pixel",
+    inside: dict[str, Sums] | None = None,
 ) -> dict[str, tuple[float, NDArray[np.float64]]]:
     """The score that is lost without each family, as (measured, draws), and what either texture or shape could give.
 
@@ -163,10 +167,14 @@ def family_draws(
     `known` to any family goes with what is lost without each, in the same proportion: that contours show some of a
     texture must not make the texture less beside what only the whole image tells. In IoU a pixel's colour is known to
     any: where an object is at all makes up much of the score. In net area it makes up nothing, and nothing is known.
+    `inside` are the coalitions read without the borders of objects: what contours alone lose is told there, for
+    smoothed contours lie a pixel off, and where a border runs is a matter of edges.
     """
     value = {name: _draws(run, sums, score) for name, sums in best.items()}
+    off_borders = {name: _draws(run, (inside or best)[name], score) for name in ("both", "shape")}
     alike = np.minimum(value["texture"], value["shape"]) - value[known]
-    textural, geometric = _with_alike(value["both"] - value["shape"], value["both"] - value["texture"], alike)
+    untextured = off_borders["both"] - off_borders["shape"]
+    textural, geometric = _with_alike(untextured, value["both"] - value["texture"], alike)
     semantic = value["all"] - value["both"]
     rest = value["all"] - value["none"] - textural - geometric - semantic
     gains = {"textural": textural, "geometric": geometric, "semantic": semantic, EITHER: rest}

@@ -70,15 +70,21 @@ def _in_force(fitted: Fitted) -> float:
 
 
 def _of_net_area(fitted: Fitted) -> float:
+    return net_threshold(fitted.inner)
+
+
+def _of_net_area_inside(fitted: Fitted) -> float:
     return net_threshold(fitted.inside.inner)
 
 
 BY_IOU = Reading(_all_pixels, _in_force, overlap)
 """As every score of a diagnosis is read."""
 
-BY_AREA = Reading(_inside, _of_net_area, net)
-"""As shares of area are read: the threshold of the best IoU claims what it cannot tell, and nets nothing by it; and how
-sharply a border is drawn is no family."""
+BY_AREA = Reading(_all_pixels, _of_net_area, net)
+"""As shares of area are read: the threshold of the best IoU claims what it cannot tell, and nets nothing by it."""
+
+INSIDE = Reading(_inside, _of_net_area_inside, net)
+"""The same where the borders of objects do not count."""
 
 
 def prefer(sums: NDArray[np.float64], reading: Reading = BY_IOU) -> int:

@@ -152,8 +152,7 @@ def _divergence(down: Tensor, right: Tensor) -> Tensor:
 def core_masks(masks: Tensor) -> Tensor:
     """Masks (N, H, W) whose pixels beside another class, on either side, do not count.
 
-    How sharp a border is drawn is no evidence of a family: windows of texture blur it and smoothed contours move it by
-    a pixel. Objects that are nothing but border are kept, and lose what surrounds them.
+    Smoothed contours lie a pixel off. Objects that are nothing but border are kept, and lose what surrounds them.
     """
     found = masks.clone()
     padded = F.pad(masks[:, None].float(), (1, 1, 1, 1), mode="replicate")
