@@ -253,6 +253,12 @@ def test_a_task_is_measured_on_no_further_fold_where_family_and_remedy_are_clear
     assert (not unclear(on_folds(run, 1))) is wanted
 
 
+def test_where_few_groups_report_all_is_trained_on_the_next_fold_but_larger_pieces():
+    first, *_ = of_task(made_run({"context": 0.5}, groups=9, seen=0.5), 1)
+    assert {"colour 1", "half-steps 1", f"{less_name(0.5)} 1"} <= set(first)
+    assert not any(each.startswith("trial") for each in first)
+
+
 def test_a_ladder_climbed_on_one_fold_is_read_on_that_fold_and_the_baseline_on_all():
     run = made_run({"context": 0.5}, folds=3, groups=24)
     one = on_folds(run, 1)

@@ -185,12 +185,12 @@ def _in_stages(
     prior = tuple(position_scores(run.pictures, fold) for fold in run.folds)
     run = _trained(replace(run, outcomes={PRIOR: prior, **run.outcomes}), first, _told_on(order, 0, total))
     done = len(first)
-    run = _controlled(run, own[0], replace(order, told=lambda *_: order.told(done, total, "a control")))
+    run = _controlled(run, own[0], _aside(order, done, total, "a control"))
     faults = find_faults(run, own[0])
-    run = try_repairs(run, faults.faults, own, order.cache, lambda *_: order.told(done, total, "a repair"), start)
+    run = try_repairs(run, faults.faults, own, order.cache, _aside(order, done, total, "a repair").told, start)
     for stage in later_stages(run, fits, thorough=order.thorough):
         if not order.thorough:
-            run = _trained(run, confirming(doubtful(run), fits), replace(order, told=lambda *_: None))
+            run = _trained(run, confirming(doubtful(run), fits), _aside(order, done, total, "another seed"))
         if not order.thorough and settled(run, faults):
             break
         chosen = stage(run)
@@ -215,6 +215,11 @@ def _controlled(run: Run, own: Fit, order: Order) -> Run:
         return run
     outcome = run_fits([made[0]], {SHUFFLED: made[1]}, order.cache, order.told)
     return replace(run, outcomes={**run.outcomes, SHUFFLED: tuple(outcome)}, _sums={})
+
+
+def _aside(order: Order, done: int, total: int, name: str) -> Order:
+    """The order, telling of trainings that are no part of all under one name."""
+    return replace(order, told=lambda *_: order.told(done, total, name))
 
 
 def _told_on(order: Order, before: int, total: int) -> Order:

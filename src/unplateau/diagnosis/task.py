@@ -11,6 +11,7 @@ from unplateau.diagnosis.settling import FEWEST, trial_gain, tried
 from unplateau.experiments.gains import TIE, WIDER, over_seeds
 from unplateau.experiments.plan import HALF_STEPS, Plan, less_name
 from unplateau.experiments.run import Run
+from unplateau.experiments.trials import OF_SIZE
 from unplateau.types import Interval, Verdict
 
 
@@ -28,15 +29,18 @@ def told_by(plan: Plan) -> dict[str, tuple[str, ...]]:
 
 def unclear(run: Run) -> set[str]:
     """The trainings of a task that another fold is wanted of: the ladder's where it does not say which family decides,
-    and what tells the first remedy from others. Nothing where there is no question; all where few groups report.
+    and what tells the first remedy from others. Nothing where there is no question; where few groups report all but
+    larger pieces, which are dear and would be no surer.
 
     One training each tells less of gains than several: there the first remedy must be ahead of the others by as much as
     the interval is wide that is told. Two that are tied need not be told apart.
     """
     told = told_by(run.plan)
     ladder = LadderCheck().measure(run)
-    if ladder is None or run.shared(told["more-context"]).units < FEWEST:
+    if ladder is None:
         return {name for names in told.values() for name in names}
+    if run.shared(told["more-context"]).units < FEWEST:
+        return {name for remedy, names in told.items() if remedy not in OF_SIZE for name in names}
     families = set() if LadderCheck().judge(ladder).verdict is Verdict.SOUND else {"more-context"}
     return {name for remedy in families | _contenders(run, ladder) for name in told[remedy]}
 

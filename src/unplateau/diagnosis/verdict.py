@@ -218,7 +218,9 @@ def _train_longer(run: Run, measured: Measurements) -> Remedy | None:
     if curve.twice_gain is None:
         return None
     if curve.tried:
-        evidence = f"Trained once for {curve.tried} steps."
+        trial = run.trial(LONGER)
+        twice = trial is not None and trial.again in run.outcomes
+        evidence = f"Trained {'twice, from two seeds,' if twice else 'once'} for {curve.tried} steps."
     else:
         evidence = f"Half the steps score {curve.half:.3f}; the gain is for twice the steps."
     return Remedy(LONGER, over_seeds(curve.twice_gain, run, run.trial(LONGER)), "one training run", (evidence,))
