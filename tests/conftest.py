@@ -13,6 +13,9 @@ from PIL import Image
 
 from unplateau.types import Pictures, Task
 
+os.environ["HF_HUB_OFFLINE"] = "1"
+"""No test may wait for a network; what a missing weight file says is the same."""
+
 REAL_DATA = Path(os.environ.get("UNPLATEAU_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 """Folder of the real data sets; tests that need an absent one are skipped by name."""
 
