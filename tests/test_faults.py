@@ -50,7 +50,7 @@ def run_of(samples: Sequence[Sample]) -> Run:
         )
         for fold in folds
     )
-    return Run(source, pictures, folds, 16.0, plan, {plan.baseline: fits}, 0)
+    return Run(source, pictures, folds, Objects.discs(16.0), plan, {plan.baseline: fits}, 0)
 
 
 def moved(sample: Sample, rows: int, columns: int) -> Sample:

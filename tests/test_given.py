@@ -181,7 +181,7 @@ def coarse(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_where_the_grid_costs_twice_the_grid_is_trained(coarse):
     told = {each["name"]: each for each in coarse["considered"]}
     assert "Trained once on twice the grid" in " ".join(told["finer-resolution"]["evidence"])
-    assert f"for {SHORT} steps" in " ".join(told["train-longer"]["evidence"])
+    assert f"Trained twice, from two seeds, for {SHORT} steps" in " ".join(told["train-longer"]["evidence"])
     assert told["finer-resolution"]["gain"]["mean"] > 0.05
 
 

@@ -61,7 +61,7 @@ def bare() -> tuple[Run, Fit]:
     folds = split(pictures, folds=2, seed=0)
     plan = make_plan(Objects.discs(12.0), pictures.size, baseline="reach-9-8")
     own = next(f for f in make_fits(plan, pictures, folds, Recipe(), 0) if f.name == plan.baseline and f.fold == 0)
-    return Run(source, pictures, folds, 12.0, plan, {}, 0), own
+    return Run(source, pictures, folds, Objects.discs(12.0), plan, {}, 0), own
 
 
 def trained(run: Run, own: Fit, *, parts: tuple[str, ...] = ()) -> Run:

@@ -80,7 +80,7 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
         """All rungs, families and comparisons with paired intervals; None where the ladder was not climbed."""
         if not climbed(run):
             return None
-        run = run.shared(rung.name for rung in run.plan.rungs)
+        run = run.shared(run.plan.ladder)
         scratch = [rung for rung in run.plan.rungs if rung.kind in ("rung", "baseline")]
         everything = [rung for rung in run.plan.rungs if rung.kind != "control"]
         half = [rung.name for rung in scratch if rung.reach <= max(run.diameter / 2, 1)]
@@ -131,7 +131,7 @@ class LadderCheck(AbstractCheck[LadderMeasured | None]):
 
 def climbed(run: Run) -> bool:
     """Whether every rung of the plan was trained, and position alone was scored beside them."""
-    return PRIOR in run.outcomes and all(rung.name in run.outcomes for rung in run.plan.rungs)
+    return PRIOR in run.outcomes and set(run.plan.ladder) <= set(run.outcomes)
 
 
 def coalitions(run: Run, reading: Reading = BY_IOU) -> dict[str, Sums]:
@@ -171,7 +171,7 @@ def family_draws(
     smoothed contours lie a pixel off, and where a border runs is a matter of edges.
     """
     value = {name: _draws(run, sums, score) for name, sums in best.items()}
-    off_borders = {name: _draws(run, (inside or best)[name], score) for name in ("both", "shape")}
+    off_borders = {name: _draws(run, inside[name], score) for name in ("both", "shape")} if inside else value
     alike = np.minimum(value["texture"], value["shape"]) - value[known]
     untextured = off_borders["both"] - off_borders["shape"]
     textural, geometric = _with_alike(untextured, value["both"] - value["texture"], alike)

@@ -88,7 +88,7 @@ def _setup(run: Run) -> dict[str, Any]:
     return {
         "positive": run.pictures.task.positive,
         "folds": len(run.folds),
-        "ladder_folds": len(run.shared(rung.name for rung in run.plan.rungs).folds),
+        "ladder_folds": len(run.shared(run.plan.ladder).folds),
         "frozen": run.plan.rung(run.plan.baseline).frozen,
         "candidate": candidates[0] if candidates else None,
         "recipe": run.recipe,
@@ -149,7 +149,7 @@ def _waterfall(run: Run, measured: Measurements) -> list[dict[str, Any]]:
     ladder, scaled = measured.ladder, measured.data
     if ladder is None or scaled is None:
         return []
-    run = run.shared(rung.name for rung in run.plan.rungs)
+    run = run.shared(run.plan.ladder)
     prior = run.reading(PRIOR)
     steps = [("position", prior, "family"), *((name, ladder.gains[name], "family") for name in (EITHER, *FAMILIES))]
     reached = prior.mean + sum(gain.mean for gain in ladder.gains.values())

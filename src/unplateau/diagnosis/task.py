@@ -6,9 +6,9 @@ import math
 
 from unplateau.checks.curve import twice_gain
 from unplateau.checks.data_scale import DataScaleCheck
-from unplateau.checks.ladder import LadderCheck, LadderMeasured, climbed
+from unplateau.checks.ladder import LadderCheck, LadderMeasured
 from unplateau.diagnosis.settling import FEWEST, trial_gain, tried
-from unplateau.experiments.gains import TIE, WIDER, over_seeds
+from unplateau.experiments.gains import TIE, WIDER, over_seeds, widened
 from unplateau.experiments.plan import HALF_STEPS, Plan, less_name
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import OF_SIZE
@@ -17,12 +17,11 @@ from unplateau.types import Interval, Verdict
 
 def told_by(plan: Plan) -> dict[str, tuple[str, ...]]:
     """The trainings, beside the baseline's, that tell what each remedy gains."""
-    ladder = tuple(rung.name for rung in plan.rungs)
     return {
         "more-data": tuple(map(less_name, plan.fractions)),
         "train-longer": (HALF_STEPS,),
-        "richer-pretraining": ladder,
-        "more-context": ladder,
+        "richer-pretraining": plan.ladder,
+        "more-context": plan.ladder,
         **{trial.remedy: (trial.name,) for trial in plan.trials},
     }
 
@@ -47,16 +46,10 @@ def unclear(run: Run) -> set[str]:
 
 def _contenders(run: Run, ladder: LadderMeasured) -> set[str]:
     """The first remedy and those that may come before it; none where it surely is the first."""
-    gains = {name: _as_told(gain, run, name) for name, gain in task_gains(run, ladder).items()}
+    gains = {name: widened(gain, WIDER) if alone(run, name) else gain for name, gain in task_gains(run, ladder).items()}
     first = max(gains, key=lambda name: gains[name].mean)
     others = {name for name in gains if name != first and gains[name].mean - TIE > gains[first].low}
     return {first, *others} if others or gains[first].low <= 0 else set()
-
-
-def _as_told(gain: Interval, run: Run, remedy: str) -> Interval:
-    if not alone(run, remedy):
-        return gain
-    return Interval(gain.mean, gain.mean - WIDER * (gain.mean - gain.low), gain.mean + WIDER * (gain.high - gain.mean))
 
 
 def alone(run: Run, remedy: str) -> bool:
@@ -74,7 +67,7 @@ def task_gains(run: Run, ladder: LadderMeasured) -> dict[str, Interval]:
         gains["more-data"] = over_seeds(data.gains["2x"], run.shared(told["more-data"]))
     if ladder.pretraining:
         gains["richer-pretraining"] = over_seeds(ladder.pretraining, run.shared(told["richer-pretraining"]))
-    if math.isfinite(run.plan.rung(run.plan.baseline).reach) and climbed(run):
+    if math.isfinite(run.plan.rung(run.plan.baseline).reach):
         gains["more-context"] = context_gain(run.shared(told["more-context"]))
     return gains
 

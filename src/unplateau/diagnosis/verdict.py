@@ -19,7 +19,7 @@ from unplateau.diagnosis.settling import (
     tried,
 )
 from unplateau.diagnosis.task import alone, context_gain, told_by, wider
-from unplateau.experiments.gains import TIE, WIDER, of_trial, over_seeds, worth_listing
+from unplateau.experiments.gains import TIE, WIDER, of_trial, over_seeds, widened, worth_listing
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, UNTRAINED
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import AGAIN, FINER, LONGER, OF_SIZE, Trial
@@ -114,7 +114,7 @@ def calibrated(remedies: tuple[Remedy, ...], run: Run) -> tuple[Remedy, ...]:
     if len(run.folds) == 1:
         times["move-threshold"] = (ON_OTHERS, AT_LEAST)
     return tuple(
-        replace(each, gain=_wider(each.gain, *times[each.name])) if each.name in times else each for each in remedies
+        replace(each, gain=widened(each.gain, *times[each.name])) if each.name in times else each for each in remedies
     )
 
 
@@ -122,12 +122,6 @@ def _single(run: Run) -> set[str]:
     """What one training beside another tells, but what two contradict each other about: that is as wide as both."""
     contested = {trial.remedy for trial in tried(run) if contested_gain(run, trial)}
     return {*SINGLE, *([FINER] if run.trial(FINER) else [])} - contested
-
-
-def _wider(gain: Interval, times: float, least: float) -> Interval:
-    """The interval so many times as wide, and by as much as two independent errors are."""
-    down, up = (math.hypot(times * side, least) for side in (gain.mean - gain.low, gain.high - gain.mean))
-    return Interval(gain.mean, gain.mean - down, gain.mean + up)
 
 
 def rank(remedies: list[Remedy]) -> tuple[Remedy, ...]:

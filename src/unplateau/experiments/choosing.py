@@ -45,45 +45,43 @@ class Reading:
     """
 
     tables: Callable[[Fitted], Scored]
-    threshold: Callable[[Fitted], float]
+    threshold: Callable[[Fitted, Scored], float]
     ratio: Callable[[NDArray[np.float64]], Parts]
 
     def inner(self, fitted: Fitted) -> Counts:
         """Counts (N, C, 3) on the inner part."""
-        return counts_at(self.tables(fitted).inner, self.threshold(fitted))
+        tables = self.tables(fitted)
+        return counts_at(tables.inner, self.threshold(fitted, tables))
 
     def report(self, fitted: Fitted) -> Counts:
         """Counts (N, C, 3) on the report part."""
-        return counts_at(self.tables(fitted).report, self.threshold(fitted))
+        tables = self.tables(fitted)
+        return counts_at(tables.report, self.threshold(fitted, tables))
 
 
-def _all_pixels(fitted: Fitted) -> Scored:
-    return Scored(fitted.inner, fitted.report)
+def _on_grid(fitted: Fitted) -> Scored:
+    return fitted.on_grid
 
 
 def _inside(fitted: Fitted) -> Scored:
     return fitted.inside
 
 
-def _in_force(fitted: Fitted) -> float:
+def _in_force(fitted: Fitted, _: Scored) -> float:
     return fitted.threshold
 
 
-def _of_net_area(fitted: Fitted) -> float:
-    return net_threshold(fitted.inner)
+def _of_net_area(_: Fitted, tables: Scored) -> float:
+    return net_threshold(tables.inner)
 
 
-def _of_net_area_inside(fitted: Fitted) -> float:
-    return net_threshold(fitted.inside.inner)
-
-
-BY_IOU = Reading(_all_pixels, _in_force, overlap)
+BY_IOU = Reading(_on_grid, _in_force, overlap)
 """As every score of a diagnosis is read."""
 
-BY_AREA = Reading(_all_pixels, _of_net_area, net)
+BY_AREA = Reading(_on_grid, _of_net_area, net)
 """As shares of area are read: the threshold of the best IoU claims what it cannot tell, and nets nothing by it."""
 
-INSIDE = Reading(_inside, _of_net_area_inside, net)
+INSIDE = Reading(_inside, _of_net_area, net)
 """The same where the borders of objects do not count."""
 
 

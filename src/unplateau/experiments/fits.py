@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from unplateau.decoders.catalogue import build_decoder
 from unplateau.errors import UnplateauError
-from unplateau.experiments.views import core_masks
+from unplateau.experiments.views import without_borders
 from unplateau.extractors.catalogue import build_extractor, weight_files
 from unplateau.extractors.frozen import freeze
 from unplateau.files import write_bytes
@@ -50,8 +50,8 @@ class Fit:
 
     `name` is the rung's; `view` is "image" or "contour"; `cost` its expected time relative to the others; `maps` are
     the pictures whose answers are kept as they are, for the checks of labels and to show the worst. `cores`: it is a
-    rung, and scored without the borders of objects too. `start` is the
-    folder of a trained model of these pieces whose weights it goes on from; None = from random weights.
+    rung, and scored without the borders of objects too. `start` is the folder of a trained model of these pieces whose
+    weights it goes on from; None = from random weights.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores on the inner and the report part, on other masks than those of the grid."""
+    """Scores on the inner and the report part, on one form of the masks."""
 
     inner: ScoreTable
     report: ScoreTable
@@ -113,14 +113,19 @@ class Fitted:
         return chosen_threshold(self.inner) if self.fixed is None else self.fixed
 
     @property
+    def on_grid(self) -> Scored:
+        """What is scored on the masks of the grid."""
+        return Scored(self.inner, self.report)
+
+    @property
     def deciding(self) -> Scored:
         """What the threshold in force is for: masks as they came where these are at hand, else those of the grid."""
-        return Scored(self.inner, self.report) if self.native is None else self.native
+        return self.native or self.on_grid
 
     @property
     def inside(self) -> Scored:
         """What tells which evidence decides: without the borders of objects, where the fit was scored so."""
-        return self.cores or Scored(self.inner, self.report)
+        return self.cores or self.on_grid
 
     @property
     def imposed(self) -> float | None:
@@ -191,7 +196,7 @@ def run_fit(fit: Fit, pictures: Pictures) -> Fitted:
 
 
 def _in_cores(model: SegmentationModel, pictures: Pictures, parts: Fold) -> Scored:
-    inside = replace(pictures, masks=core_masks(pictures.masks))
+    inside = without_borders(pictures, (*parts.inner, *parts.report))
     return Scored(score(model, inside, parts.inner), score(model, inside, parts.report))
 
 

@@ -69,6 +69,12 @@ def pooled(run: Run, name: str, again: str) -> Sums:
     return (once + run.fairly(again)) / 2 if again in run.outcomes else once
 
 
+def widened(gain: Interval, times: float, least: float = 0.0) -> Interval:
+    """The interval so many times as wide, and by as much as two independent errors are."""
+    down, up = (math.hypot(times * side, least) for side in (gain.mean - gain.low, gain.high - gain.mean))
+    return Interval(gain.mean, gain.mean - down, gain.mean + up)
+
+
 def over_seeds(gain: Interval, run: Run, trial: Trial | None = None) -> Interval:
     """The interval of a gain between separate trainings, one a fold, widened by what their seeds alone would do."""
     reach = NINETY / 2 * seed_spread(run, trial) / math.sqrt(len(run.folds))

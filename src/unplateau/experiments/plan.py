@@ -99,6 +99,11 @@ class Plan:
         """The trainings beside a given model that change nothing but its length or its seed."""
         return (REHEARSAL, AGAIN) if self.rehearsal else (AGAIN,)
 
+    @property
+    def ladder(self) -> tuple[str, ...]:
+        """The names of all rungs."""
+        return tuple(rung.name for rung in self.rungs)
+
     def rung(self, name: str) -> RungPlan:
         """The rung of that name."""
         return next(rung for rung in self.rungs if rung.name == name)

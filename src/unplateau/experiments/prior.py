@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from unplateau.experiments.fits import SEEN, Fitted, Scored, spread
-from unplateau.experiments.views import core_masks
+from unplateau.experiments.views import without_borders
 from unplateau.measures.scoring import score_images
 from unplateau.measures.thresholds import ScoreTable
 from unplateau.types import IGNORE, Fold, Pictures
@@ -24,7 +23,7 @@ def position_scores(pictures: Pictures, fold: Fold) -> Fitted:
     start = time.perf_counter()
     scores = position_map(pictures, fold.fit)
     tables = [_table(scores, pictures, part) for part in (fold.inner, fold.report, spread(fold.fit, SEEN))]
-    inside = replace(pictures, masks=core_masks(pictures.masks))
+    inside = without_borders(pictures, (*fold.inner, *fold.report))
     cores = Scored(*(_table(scores, inside, part) for part in (fold.inner, fold.report)))
     return Fitted(tables[0], tables[1], tables[2], (), time.perf_counter() - start, cores=cores)
 

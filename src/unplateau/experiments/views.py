@@ -149,6 +149,13 @@ def _divergence(down: Tensor, right: Tensor) -> Tensor:
     return F.pad(down[..., :-1, :], (0, 0, 1, 1)).diff(dim=-2) + F.pad(right[..., :-1], (1, 1)).diff(dim=-1)
 
 
+def without_borders(pictures: Pictures, indices: tuple[int, ...]) -> Pictures:
+    """The pictures with `core_masks` for those of `indices`."""
+    masks, places = pictures.masks.clone(), list(indices)
+    masks[places] = core_masks(masks[places])
+    return replace(pictures, masks=masks)
+
+
 def core_masks(masks: Tensor) -> Tensor:
     """Masks (N, H, W) whose pixels beside another class, on either side, do not count.
 
