@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.other_scenes import KINDS as OTHER_KINDS
+from benchmarks.other_scenes import samples as other_scenes
 from unplateau.data import open_data
 from unplateau.scenes import SCENES, Builder, mixture, plant
 from unplateau.types import IGNORE, Sample
@@ -54,6 +56,12 @@ def planted(name: str, builder: Builder, seed: int = 77) -> World:
     """Scenes of a builder; each is its own group."""
     made = plant(builder, 4 * TRAIN + VAL + TEST, name=name, size=(SIDE, SIDE), seed=seed)
     return World(name, *_cut(tuple(made), (TRAIN, 3 * TRAIN, VAL, TEST)))
+
+
+def by_another_hand(kind: str, seed: int = 81) -> World:
+    """Scenes of `benchmarks.other_scenes`; each is its own group."""
+    made = other_scenes(kind, 4 * TRAIN + VAL + TEST, seed)
+    return World(kind, *_cut(tuple(made), (TRAIN, 3 * TRAIN, VAL, TEST)))
 
 
 def real(name: str, positive: int, tiled: bool = False, deal: int = 5) -> World:
@@ -129,6 +137,9 @@ THIRDS = mixture({"fire": 0.65, "geometry": 0.35})
 FAR = mixture({"fire": 0.5, "context": 0.5})
 """The same, of colour and of what lies far away."""
 
+OTHER_STEPS = {"texture": 160, "geometry": 200, "context": 260}
+"""As many as the package's own scenes of a family take."""
+
 BASES = {
     base.name: base
     for base in (
@@ -148,6 +159,10 @@ BASES = {
         Base("vessels-dealt-anew", partial(real, "drive_full", 1, tiled=True, deal=6), 160, fitted=False),
         Base("camvid", partial(real, "camvid", 8), 160, fitted=False),
         Base("colour-or-context", partial(planted, "mixed", FAR, 80), 260, fitted=False),
+        *(
+            Base(kind, partial(by_another_hand, kind), OTHER_STEPS[family], fitted=False)
+            for kind, (family, _) in OTHER_KINDS.items()
+        ),
     )
 }
 

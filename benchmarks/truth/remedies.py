@@ -131,3 +131,24 @@ BY_CONSTRUCTION = {"encoding": "fix-encoding", "leak": "fix-leak", "metric": "fi
 Masks that are damaged are refused at the door. A leak and a wrong metric change what is reported, not the model: their
 true gain is what the reported number must move by to be honest.
 """
+
+CURES = {
+    "shifted": ("fix-shift", "relabel"),
+    "misnumbered": ("fix-class-index", "relabel"),
+    "swapped": ("fix-pairing", "relabel"),
+    "omitted": ("relabel",),
+    "jittered": ("relabel",),
+    "threshold": ("move-threshold",),
+    "cut-short": ("train-longer",),
+    "imbalance": ("rebalance", "move-threshold"),
+    "tenth": ("more-data",),
+    "near-duplicates": ("more-data",),
+    "domain": ("fix-domain",),
+    "coarse": ("finer-resolution",),
+    "weak-decoder": ("stronger-decoder",),
+    "small-extractor": ("larger-extractor",),
+    "short-reach": ("more-context",),
+    "normalisation": ("fix-normalisation",),
+    "other-family": ("richer-pretraining",),
+}
+"""What undoes a plant: all that can be said of a case whose remedies have not been trained. Others may gain more."""

@@ -19,7 +19,7 @@ from PIL import Image
 from benchmarks.truth.bases import world
 from benchmarks.truth.cases import Case
 from benchmarks.truth.oracle import native_table, numbered, recipe
-from benchmarks.truth.remedies import BY_CONSTRUCTION, candidate
+from benchmarks.truth.remedies import BY_CONSTRUCTION, CURES, candidate
 from unplateau import api
 from unplateau.data import open_data, read_pictures
 from unplateau.errors import DataError
@@ -185,6 +185,17 @@ class Judged:
     predicted: int
     false_alarm: bool
     errors: tuple[float, ...] = ()
+
+
+def judge_by_plant(case: Case, told: Told) -> Judged:
+    """Whether the remedy named first undoes the plant; where nothing was planted, whether it blames nothing that is not
+    there. Regret and the gains cannot be judged.
+    """
+    blamed = told.first.startswith("fix-") or told.first == "relabel"
+    cures = CURES.get(case.plant, ())
+    right = told.first in cures if cures else not blamed
+    true = cures or ("(no fix)",)
+    return Judged(case.name, told.first, true, right, math.nan, 0, 0, case.plant == "healthy" and blamed)
 
 
 def judge(case: Case, told: Told, oracle: dict[str, Any]) -> Judged:
