@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.families import PURE, row
+from benchmarks.grounds import KINDS as ON_GROUNDS
 from unplateau.types import Sample
 
 Plane = NDArray[np.float64]
@@ -259,9 +260,10 @@ KINDS: dict[str, tuple[str, Callable[[np.random.Generator], Drawn]]] = {
     "corners": ("geometry", corners),
     "crowd": ("context", crowd),
     "frame": ("context", frame),
+    **ON_GROUNDS,
 }
 """What decides each, by the word that `benchmarks.families` knows, and how it is drawn. The first eight were looked at
-before the ladder was mended by them, the others were not.
+before the ladder was mended by them; the next eight, and then those of `benchmarks.grounds`, were not.
 """
 
 
