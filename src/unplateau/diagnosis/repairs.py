@@ -117,7 +117,14 @@ def _taught_there(run: Run, fault: Fault, fits: list[Fit], cache: Path, told: To
     """Outcomes of which each half of the groups that report is answered by a model that the other half taught."""
     halves = [_halves(run, fold) for fold in run.folds]
     crossed = [
-        replace(fit, name=tried(fault), maps=(), parts=replace(fit.parts, fit=taught, report=asked))
+        replace(
+            fit,
+            name=tried(fault),
+            maps=(),
+            parts=replace(fit.parts, fit=taught, report=asked),
+            # The inner images are from home: they cannot choose the moment of what was taught there.
+            recipe=replace(fit.recipe, keep="last"),
+        )
         for fit, (one, other) in zip(fits, halves, strict=True)
         for taught, asked in ((one, other), (other, one))
     ]

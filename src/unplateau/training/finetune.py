@@ -20,7 +20,7 @@ from unplateau.training.coach import Coach
 from unplateau.training.gathered import part, whole
 from unplateau.training.objectives import objective, shrink_masks
 from unplateau.training.optimisers import adamw, one_cycle
-from unplateau.training.recipe import Recipe
+from unplateau.training.recipe import JUDGES, Recipe
 from unplateau.types import Epoch, Fold, Pictures, Size
 
 SHOWN = 16
@@ -31,7 +31,7 @@ SHOWN = 16
 class FineTuning(L.LightningModule):
     """Trains a model on `fold.fit` by a recipe and scores it on `fold.inner`; keeps an `Epoch` of each scoring.
 
-    Lightning's checkpoints hold the records and the best weights, so that a resumed run ends as an unbroken one.
+    Lightning's checkpoints hold the records and the weights kept, so that a resumed run ends as an unbroken one.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class FineTuning(L.LightningModule):
         self._held = [weight for weight in model.extractor.parameters() if weight.requires_grad]
         self.epochs: list[Epoch] = []
         self.best: dict[str, Tensor] = {}
+        few = len({pictures.groups[index] for index in fold.inner}) < JUDGES
+        self._keeps_last = recipe.keep == "last" or (few and not recipe.patience)
         self._train_losses: list[Tensor] = []
         self._last_batch = -1
         self._gradient_norm = math.nan
@@ -154,12 +156,12 @@ class FineTuning(L.LightningModule):
         self._validation.append((tally, loss, len(truth)))
 
     def on_validation_epoch_end(self) -> None:
-        """Turn the counts into an `Epoch`; keep the weights if none before scored better."""
+        """Turn the counts into an `Epoch`; keep the weights if none before scored better, or if the last are kept."""
         if self.trainer.sanity_checking or not self._validation:
             return
         epoch = self._epoch()
         self._validation, self._train_losses = [], []
-        if not self.epochs or _worth(epoch) > max(map(_worth, self.epochs)):
+        if self._keeps_last or not self.epochs or _worth(epoch) > max(map(_worth, self.epochs)):
             self.best = {name: value.detach().cpu().clone() for name, value in self.judged.state_dict().items()}
         self.epochs.append(epoch)
         self.log("val_iou", _worth(epoch), prog_bar=True)

@@ -41,7 +41,7 @@ FEWEST = 2
 
 @dataclass(frozen=True)
 class Trained:
-    """A fine-tuned model, with the weights of its best evaluation, and the record of each evaluation."""
+    """A fine-tuned model, with the weights that its recipe keeps, and the record of each evaluation."""
 
     model: SegmentationModel
     epochs: tuple[Epoch, ...]
@@ -59,7 +59,7 @@ def finetune(
     processes: int = 1,
     coach: Coach | None = None,
 ) -> Trained:
-    """Fine-tune `model` on `fold.fit`, choose its best moment on `fold.inner`.
+    """Fine-tune `model` on `fold.fit`; `fold.inner` chooses its best moment where it can (`Recipe.keep`).
 
     With a `folder`, the state is saved there at each evaluation and a call with the same arguments goes on from it.
     Where a batch does not fit in memory, it begins again with half as many images, twice as often before each step, and
