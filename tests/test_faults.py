@@ -177,6 +177,8 @@ def test_from_elsewhere_each_half_of_the_groups_that_report_is_taught_by_the_oth
         groups = [{run.pictures.groups[index] for index in part} for part in (fit.parts.fit, fit.parts.report)]
         assert not groups[0] & groups[1]
         assert {*fit.parts.fit, *fit.parts.report} == set(run.folds[fit.fold].report)
+        # The inner images are from home, and so they choose no moment of it.
+        assert fit.recipe.keep == "last"
     # Put together again in the order of the report part: the same answers as before gain nothing.
     for before, joined in zip(run.outcomes[run.plan.baseline], after.outcomes[tried(fault)], strict=True):
         assert np.array_equal(before.report.histograms, joined.report.histograms)

@@ -12,7 +12,9 @@ from unplateau.checks.data_scale import CLOSED
 from unplateau.diagnosis.diagnose import Measurements, measure_all
 from unplateau.diagnosis.faults import Faults
 from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
-from unplateau.diagnosis.verdict import SINGLE, calibrated
+from unplateau.diagnosis.repairs import Fault
+from unplateau.diagnosis.repairs import tried as repaired
+from unplateau.diagnosis.verdict import SINGLE, calibrated, consider_remedies, say
 from unplateau.experiments.gains import WIDER
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import make_trials
@@ -65,6 +67,34 @@ def test_where_nothing_learns_more_than_position_the_pairing_may_gain_anything()
 def test_where_something_learns_or_nothing_was_tried_pairing_is_not_blamed():
     assert unlearnt(tried(made_run({"context": 0.6}))) is None
     assert unlearnt(made_run({"context": 0.2})) is None
+
+
+ELSEWHERE = Fault("fix-domain", "new data", "Elsewhere.", there=True)
+
+
+def from_elsewhere(taught: float) -> Remedy:
+    """What is told where no model learns more than position here, and one that was taught there scores `taught`."""
+    run = tried(made_run({"context": 0.2}, groups=60, noise=0.0))
+    there = made_run({"context": taught}, groups=60, noise=0.0).outcomes["context"]
+    run = changed(run, **{repaired(ELSEWHERE): there})
+    told = consider_remedies(run, measure_all(run, Faults((), (ELSEWHERE,))))
+    return next(each for each in told if each.name == "fix-domain")
+
+
+def test_where_nothing_learns_images_from_elsewhere_may_be_why():
+    gain = from_elsewhere(0.2).gain
+    assert gain.low == 0
+    assert gain.high == pytest.approx(0.8, abs=0.05)
+
+
+def test_what_was_learnt_there_tells_what_images_from_there_add():
+    assert from_elsewhere(0.6).gain.mean == pytest.approx(0.4, abs=0.02)
+
+
+def test_where_nothing_learns_the_verdict_says_so_instead_of_nothing_to_gain():
+    said = [say(run, measure_all(run, NO_FAULTS), ()) for run in (tried(made_run({"context": 0.2})), made_run())]
+    assert "No training here learns more than where the class lies" in said[0]
+    assert "Nothing measured here would lift it." in said[1]
 
 
 def test_contours_that_nothing_mends_are_to_be_redrawn():

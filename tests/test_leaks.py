@@ -21,7 +21,7 @@ from unplateau.data.grid import Box, fit_image
 from unplateau.files import plain
 from unplateau.measures.gallery import best_pairs
 from unplateau.measures.registration import laid_over, registration, warped
-from unplateau.measures.similarity import agreement, agreements, bands
+from unplateau.measures.similarity import TWIN, agreement, agreements, bands, matched
 from unplateau.types import IGNORE, Finding, Pictures, Task, Verdict
 
 GRID = (64, 80)
@@ -80,6 +80,25 @@ def test_pictures_that_are_merely_alike_are_left_alone(natives):
     measured = find_twins(of_own_groups(natives))
     assert measured.twins == ()
     assert LeaksCheck().judge(measured).verdict is Verdict.SOUND
+
+
+def cloth(rng: np.random.Generator) -> np.ndarray:
+    """Waves of one length under grain, (H, W, 3): those of nearly one turn agree, once laid over each other."""
+    rows, columns = np.mgrid[: NATIVE[0], : NATIVE[1]]
+    turn = rng.uniform(0, np.pi)
+    waves = np.sin(2 * np.pi * (np.cos(turn) * rows + np.sin(turn) * columns) / 18 + rng.uniform(0, 6))
+    grain = gaussian_filter(rng.normal(size=NATIVE), 2) * 60
+    return np.repeat((128 + 45 * waves + grain).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def test_a_pattern_that_two_pictures_share_makes_them_no_twins():
+    rng = np.random.default_rng(1)
+    woven = [cloth(rng) for _ in range(40)]
+    every = np.argwhere(np.triu(np.ones((40, 40)), 1))
+    assert matched(bands(of_own_groups(woven).images.numpy()), every).agreement.max() > TWIN
+    assert find_twins(of_own_groups(woven)).twins == ()
+    again = find_twins(of_own_groups([*woven, saved(woven[5], 80)])).twins
+    assert [(each.first, each.second) for each in again] == [("p5", "p40")]
 
 
 @pytest.mark.parametrize("change", CHANGES)

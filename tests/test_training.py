@@ -212,6 +212,7 @@ CHANGED: dict[str, object] = {
     "layer_decay": 0.5,
     "frozen_steps": 3,
     "accumulate": 2,
+    "keep": "last",
 }
 
 
@@ -219,7 +220,7 @@ def test_every_field_of_a_recipe_is_tried_below():
     assert set(CHANGED) == {field.name for field in fields(Recipe)}
 
 
-@pytest.mark.parametrize("name", sorted(set(CHANGED) - {"patience"}))
+@pytest.mark.parametrize("name", sorted(set(CHANGED) - {"patience", "keep"}))
 def test_each_field_of_a_recipe_changes_the_run(name, planted, fold, reference):
     other = run(planted, fold, replace(SHORT, **{name: CHANGED[name]}))
     assert not same_epochs(other, reference)
@@ -347,15 +348,29 @@ def test_several_classes_are_trained_and_scored():
     assert last.iou > 0.4
 
 
-def test_the_weights_of_the_best_evaluation_are_those_returned(planted, fold, monkeypatch):
-    recipe = replace(SHORT, learning_rate=2e-2)
-    last = run(planted, fold, recipe)
+def backwards(monkeypatch) -> None:
+    """The first evaluation scores best."""
     monkeypatch.setattr(finetuning, "_worth", lambda epoch: -float(epoch.step))
-    first = run(planted, fold, recipe)
-    assert not same_weights(first.model, last.model)
-    table = score(first.model, planted, fold.inner)
-    assert mean_iou(table.at(best_threshold(table))) == pytest.approx(first.epochs[0].best_iou, abs=1e-3)
-    assert not first.model.training
+
+
+@pytest.mark.parametrize(
+    ("changes", "groups", "step"),
+    [({}, 5, 3), ({"keep": "last"}, 5, 6), ({}, 4, 6), ({"patience": 9}, 4, 3)],
+    ids=["enough groups", "the last is asked for", "few groups", "patience trusts few groups"],
+)
+def test_the_best_evaluation_is_kept_where_enough_inner_groups_tell_it(planted, monkeypatch, changes, groups, step):
+    backwards(monkeypatch)
+    parts = Fold((0, 1, 2, 3), tuple(range(4, 4 + groups)), (10, 11))
+    trained = run(planted, parts, replace(SHORT, learning_rate=2e-2, **changes))
+    assert not trained.model.training
+    kept = next(epoch for epoch in trained.epochs if epoch.step == step)
+    table = score(trained.model, planted, parts.inner)
+    assert mean_iou(table.at(best_threshold(table))) == pytest.approx(kept.best_iou, abs=1e-3)
+
+
+def test_a_recipe_keeps_the_best_or_the_last():
+    with pytest.raises(UnplateauError, match=r"^`keep` must be 'best' or 'last'; got 'first'\."):
+        Recipe(keep="first")
 
 
 def test_a_frozen_extractor_is_the_same_to_the_bit_after_training(planted, fold):

@@ -11,10 +11,11 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import t as student
 
 from unplateau.checks.check import AbstractCheck
-from unplateau.checks.leaks import TOLD, TWIN
+from unplateau.checks.leaks import TOLD
 from unplateau.experiments.run import Run
 from unplateau.measures.gallery import Gallery, search
 from unplateau.measures.intervals import COVERAGE
+from unplateau.measures.similarity import TWIN
 from unplateau.types import Finding, Interval, Pictures, Verdict
 
 FAR_FEWER = 0.5

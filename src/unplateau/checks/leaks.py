@@ -15,11 +15,8 @@ from unplateau.checks.check import AbstractCheck
 from unplateau.experiments.run import Run
 from unplateau.measures.gallery import Gallery, search
 from unplateau.measures.registration import laid_over
-from unplateau.measures.similarity import Matches
+from unplateau.measures.similarity import TWIN, Matches
 from unplateau.types import IGNORE, Finding, Pictures, Verdict
-
-TWIN = 0.5**0.5
-"""Agreement from which two pictures are one: more than half of the variance of their fine detail is shared."""
 
 TOLD = 0.5
 """Share of the pictures that must have detail enough to be compared."""
@@ -70,7 +67,8 @@ class LeaksCheck(AbstractCheck[LeaksMeasured]):
     What it measures: for each picture the likeliest others beyond the split that must keep them apart (train, val and
         test where they are given, else different groups) are laid over it, scaled, moved and mirrored; then the
         correlation of fine detail, block by block. Pictures that are merely alike share none, one picture saved twice
-        shares nearly all. Random pairs of the same set show what unrelated pictures reach.
+        shares nearly all. What repeats, as cloth or waves do, is held down before two pictures are called one. Random
+        pairs of the same set show what unrelated pictures reach.
 
     Why it matters: a model remembers the pictures it trained on, so the IoU on their twins flatters.
 

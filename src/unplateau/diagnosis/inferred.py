@@ -64,13 +64,17 @@ def rough_contours(run: Run, measured: Measurements, others: float) -> Remedy | 
     return Remedy("relabel", Interval(edges, edges / 4, rest), "annotation work", (said,))
 
 
-def unlearnt(run: Run) -> Interval | None:
-    """What pairing masks rightly may add where no model learns more than position: anything. None where one does."""
+def unlearnt(run: Run, repair: str | None = None) -> Interval | None:
+    """What putting right masks, or where the images come from, may add where no model learns more than position:
+    anything. None where one does, `repair`, the training after the repair, included.
+    """
     trials = [trial.name for trial in run.plan.trials]
     names = [name for name in (run.plan.baseline, AGAIN, CONTEXT, *trials) if name in run.outcomes]
     if not tried(run) or PRIOR not in run.outcomes:
         return None
-    most = max(run.shared([name]).reading(name).mean for name in names)
+    scores = [run.shared([name]).reading(name).mean for name in names]
+    scores += [run.resampler.mean(run.fairly(repair))] if repair else []
+    most = max(scores)
     if most > run.reading(PRIOR).mean + LEARNT:
         return None
     room = 1 - most

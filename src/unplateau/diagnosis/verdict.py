@@ -10,6 +10,7 @@ from unplateau.diagnosis.diagnose import Measurements
 from unplateau.diagnosis.faults import INVALID
 from unplateau.diagnosis.inferred import by_heart, rough_contours, unlearnt
 from unplateau.diagnosis.repairs import Fault, remedy_of
+from unplateau.diagnosis.repairs import tried as tried_repair
 from unplateau.diagnosis.settling import (
     FEWEST,
     candidate_gain,
@@ -145,7 +146,8 @@ def say(run: Run, measured: Measurements, remedies: tuple[Remedy, ...]) -> str:
     baseline = run.reading(run.plan.baseline)
     groups = f"{run.units} group{'s' if run.units > 1 else ''}"
     few = f" on {groups}, too few to be sure of anything" if run.units < FEWEST else ""
-    return f"The baseline stops at IoU {baseline:.2f}{few}, {_why(measured)}. {_what(remedies)}{_untold(run, measured)}"
+    where = f"The baseline stops at IoU {baseline:.2f}{few}, {_why(measured)}."
+    return f"{where} {_what(run, remedies)}{_untold(run, measured)}"
 
 
 def _untold(run: Run, measured: Measurements) -> str:
@@ -245,8 +247,12 @@ def _finer_resolution(run: Run, measured: Measurements) -> Remedy | None:
 
 
 def _repair(run: Run, fault: Fault) -> Remedy:
-    anything = unlearnt(run) if fault.remedy == "fix-pairing" else None
-    return replace(remedy_of(run, fault), gain=anything or repair_gain(run, fault))
+    gain = repair_gain(run, fault)
+    if fault.remedy == "fix-pairing":
+        gain = unlearnt(run) or gain
+    elif fault.there and fault.trained and gain.low <= 0:
+        gain = unlearnt(run, tried_repair(fault)) or gain
+    return replace(remedy_of(run, fault), gain=gain)
 
 
 def _tried(run: Run, trial: Trial) -> Remedy:
@@ -297,7 +303,9 @@ def _why(measured: Measurements) -> str:
     return share
 
 
-def _what(remedies: tuple[Remedy, ...]) -> str:
+def _what(run: Run, remedies: tuple[Remedy, ...]) -> str:
+    if not remedies and unlearnt(run):
+        return "No training here learns more than where the class lies, so none tells what would lift it."
     if not remedies:
         return "Nothing measured here would lift it."
     first = remedies[0]
