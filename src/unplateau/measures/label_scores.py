@@ -42,6 +42,9 @@ TOUCHED = 0.1
 CHANCE = 0.05
 """Chance, over the whole set, that one mask is called foreign which is not."""
 
+FALSE = 0.1
+"""Share of the masks called foreign that are not, on average at most, where ten and more are."""
+
 NEIGHBOURS = np.ones((3, 3), bool)
 
 Sums = NDArray[np.float64]
@@ -264,48 +267,79 @@ def foreign_masks(
 ) -> tuple[tuple[int, int], ...]:
     """Images whose mask surely belongs elsewhere: (image, the one whose mask fits it), arrays as in `score_labels`.
 
-    Contours of answers and masks, less those of the set's mean, are correlated each with each. A mask of another group
-    is taken for the image's own when both prefer each other, and when it leads the image's own mask and the best of
-    all third groups by more than strangers lead each other by chance: leads are taken as exponential with the median
+    Contours of answers and masks, less those of the set's mean, are correlated each with each, and with each mask
+    mirrored: a decoy, which fits an answer as well by chance as a stranger's mask does. A mask of another group may be
+    an image's own when both prefer each other to all others, decoys too; its lead is over the masks that both lie with
+    and over the best of all third groups, mirrored or not. It is taken for it from the lead on at which decoys that
+    pass the same are at most `FALSE` of what is named (Elias and Gygi, Nature Methods 2007; Barber and Candes, Annals
+    of Statistics 2015), or where no stranger leads others so by chance: leads are taken as exponential with the median
     of the set, and the chance of a single such lead anywhere in the set is `CHANCE`. Memory grows with the images, by
-    a quarter of their pixels; the time with their square.
+    half of their pixels; the time with their square.
     """
-    fits = _fits(masks, answers, models)
-    own, images = fits.diagonal().copy(), np.arange(len(fits))
-    strangers = np.where(groups[:, None] == groups, -np.inf, fits)
     if len(np.unique(groups)) < 3:
         return ()
-    partner = strangers.argmax(1)
-    best = strangers.max(1)
+    fits, mirrored = _fits(masks, answers, models)
+    own, images, count = fits.diagonal().copy(), np.arange(len(fits)), len(fits)
+    same = groups[:, None] == groups
+    # Decoys first: what fits as well as a stranger's mask, as of things that are their own mirror image, counts as one.
+    every = np.concatenate([np.where(same, -np.inf, each) for each in (mirrored, fits)], axis=1)
+    found, best = every.argmax(1), every.max(1)
+    partner = found % count
     # Frames of one video look alike: the lead is over the next group, not over the next frame.
-    second = np.where(groups[partner][:, None] == groups, -np.inf, strangers).max(1)
-    least = max(float(np.median(best - second)), 1e-3) * np.log2(len(fits) / CHANCE)
-    mutual = strangers.argmax(0)[partner] == images
-    # The mask must be as surely foreign where it lies as it is at home where it fits.
-    sure = mutual & (best - np.maximum(second, np.maximum(own, own[partner])) > least)
-    return tuple((int(image), int(partner[image])) for image in np.flatnonzero(sure))
+    third = np.where(np.tile(groups[partner][:, None] == groups, 2), -np.inf, every).max(1)
+    lead = best - np.maximum(third, np.maximum(own, own[partner]))
+    passes = (every.argmax(0)[found] == images) & (lead > 0)
+    real = found >= count
+    least = min(_by_decoys(lead[passes], real[passes]), _by_chance(np.where(same, -np.inf, fits), groups))
+    return tuple((int(image), int(partner[image])) for image in np.flatnonzero(passes & real & (lead >= least)))
 
 
-def _fits(masks: NDArray[np.uint8], answers: NDArray[np.uint8], models: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Correlation of the contours of each answer with those of each mask (N, N), all classes together."""
+def _by_decoys(lead: NDArray[np.float64], real: NDArray[np.bool_]) -> float:
+    """The least lead (P,) at which decoys are at most `FALSE` of those that are `real`, one counted more; or inf."""
+    for least in np.sort(lead).tolist():
+        beyond = lead >= least
+        if 1 + (beyond & ~real).sum() <= FALSE * (beyond & real).sum():
+            return float(least)
+    return float("inf")
+
+
+def _by_chance(strangers: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
+    """The lead of a stranger's mask over those of third groups that no image of fits (N, N) has by chance."""
+    best = strangers.max(1)
+    second = np.where(groups[strangers.argmax(1)][:, None] == groups, -np.inf, strangers).max(1)
+    return max(float(np.median(best - second)), 1e-3) * float(np.log2(len(strangers) / CHANCE))
+
+
+def _fits(
+    masks: NDArray[np.uint8], answers: NDArray[np.uint8], models: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Correlation of the contours of each answer with those of each mask (N, N), and of each mask mirrored, all classes
+    together."""
     classes, images = answers.shape[1], len(masks)
     probability = {each: calibrated(masks, answers, np.flatnonzero(models == each)) for each in set(models.tolist())}
-    products = np.zeros((images, images))
-    said_squared, given_squared = np.zeros(images), np.zeros(images)
+    products, given_squared = np.zeros((2, images, images)), np.zeros((2, images))
+    said_squared = np.zeros(images)
     for each in range(classes):
-        said = np.stack(
+        said = _from_mean(
             [
                 _outline(probability[model][each].take(answer[each], mode="clip") * (mask != IGNORE))
                 for answer, mask, model in zip(answers, masks, models.tolist(), strict=True)
             ]
         )
-        given = np.stack([_outline((mask == _class(each, classes)).astype(np.float32)) for mask in masks])
-        said -= said.mean(0)
-        given -= given.mean(0)
-        products += said @ given.T
         said_squared += (said**2).sum(1)
-        given_squared += (given**2).sum(1)
-    return products / np.sqrt(np.outer(said_squared, given_squared) + 1e-6)
+        for side, turn in enumerate((1, -1)):
+            given = _from_mean(
+                [_outline((mask == _class(each, classes))[:, ::turn].astype(np.float32)) for mask in masks]
+            )
+            products[side] += said @ given.T
+            given_squared[side] += (given**2).sum(1)
+    straight, mirrored = products / np.sqrt(said_squared[:, None] * given_squared[:, None, :] + 1e-6)
+    return straight, mirrored
+
+
+def _from_mean(outlines: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    stacked = np.stack(outlines)
+    return np.asarray(stacked - stacked.mean(0))
 
 
 def _outline(values: NDArray[np.float32]) -> NDArray[np.float32]:
