@@ -16,11 +16,11 @@ from unplateau.diagnosis.diagnose import CHECKS, Measurements, measure_all
 from unplateau.diagnosis.document import OWN, _waterfall, document
 from unplateau.diagnosis.examples import COUNT, OF_ONE_GROUP, draw_worst, overlay
 from unplateau.diagnosis.faults import Faults, find_faults
-from unplateau.diagnosis.verdict import calibrated, consider_remedies, find_remedies, rank, say, scale_table
+from unplateau.diagnosis.verdict import SINGLE, calibrated, consider_remedies, find_remedies, rank, say, scale_table
 from unplateau.experiments.gains import TIE, WORTH, worth_listing
 from unplateau.experiments.plan import CANDIDATE, CONTEXT, HALF_STEPS, UNTRAINED
 from unplateau.experiments.run import Run
-from unplateau.experiments.trials import make_trials
+from unplateau.experiments.trials import AGAIN, make_trials
 from unplateau.files import write_json
 from unplateau.reports import summary, write_report
 from unplateau.training.recipe import Recipe
@@ -96,6 +96,18 @@ def test_of_gains_that_may_be_nothing_the_larger_comes_first_whatever_it_costs()
     dear, cheap = (replace(remedy(name, 0.1, cost), gain=Interval(gain, -0.05, 0.2)) for name, cost, gain in (
         ("dear", "new data", 0.10), ("cheap", "minutes", 0.09)))  # fmt: skip
     assert order(cheap, dear) == ["dear", "cheap"]
+
+
+def test_no_training_is_told_to_add_more_than_the_model_lacks():
+    run = made_run({"context": 0.9}, groups=40)
+    worse = made_run({"context": 0.6}, groups=40).outcomes["context"]
+    trials = make_trials("unet", "linear", math.inf, Recipe(), frozen=False)
+    beside = {trial.name: run.outcomes[run.plan.baseline] for trial in trials} | {AGAIN: worse}
+    given = changed(replace(run, plan=replace(run.plan, trials=trials, given=True)), **beside)
+    considered = consider_remedies(given, measure_all(given, Faults((), ())))
+    assert max(each.gain.mean for each in considered) == pytest.approx(0.1, abs=0.01), "of .15 beside both seeds"
+    told = calibrated(considered, given)
+    assert all(each.gain.high <= 0.11 for each in told if each.name in SINGLE)
 
 
 def test_a_cheap_remedy_does_not_pass_one_that_gains_clearly_more():

@@ -85,7 +85,16 @@ def consider_remedies(run: Run, measured: Measurements) -> tuple[Remedy, ...]:
     rough = rough_contours(run, measured, max((each.gain.mean for each in found), default=0.0))
     if rough:
         found = [rough, *(each for each in found if each.name != rough.name)]
-    return tuple(sorted(found, key=lambda remedy: -remedy.gain.mean))
+    return tuple(sorted((_at_most(run, each) for each in found), key=lambda remedy: -remedy.gain.mean))
+
+
+def _at_most(run: Run, remedy: Remedy) -> Remedy:
+    """The remedy with no more gain than the model in question lacks: a training beside it may have begun lower."""
+    if remedy.name not in SINGLE:
+        return remedy
+    room = 1 - run.reading(run.plan.baseline).mean
+    gain = remedy.gain
+    return replace(remedy, gain=Interval(*(min(end, room) for end in (gain.mean, gain.low, gain.high))))
 
 
 def _beside_trainings(run: Run, measured: Measurements) -> list[Remedy | None]:
@@ -114,9 +123,10 @@ def calibrated(remedies: tuple[Remedy, ...], run: Run) -> tuple[Remedy, ...]:
     times = {name: (WIDER, 0.0) for name in _single(run) if alone(run, name)}
     if len(run.folds) == 1:
         times["move-threshold"] = (ON_OTHERS, AT_LEAST)
-    return tuple(
+    wide = (
         replace(each, gain=widened(each.gain, *times[each.name])) if each.name in times else each for each in remedies
     )
+    return tuple(_at_most(run, each) for each in wide)
 
 
 def _single(run: Run) -> set[str]:
