@@ -337,6 +337,15 @@ def test_where_the_task_is_in_question_the_ladder_is_climbed_however_few_the_ima
     assert not settled(replace(run, outcomes=outcomes, _sums={}), few(6))
 
 
+@pytest.mark.parametrize(
+    ("score", "given", "wanted"), [(0.997, True, True), (0.98, True, False), (0.997, False, False)]
+)
+def test_where_nothing_is_left_to_gain_a_given_model_is_not_measured_further(score, given, wanted):
+    run = made_run({"context": score}, noise=0.0, groups=40)
+    run = replace(run, plan=replace(run.plan, given=given), outcomes={"context": run.outcomes["context"]}, _sums={})
+    assert settled(run, Faults((), ())) is wanted
+
+
 def test_where_few_groups_report_nothing_is_sure():
     run = with_trials(made_run({"context": 0.5}, seen=0.9, groups=40))
     assert settled(run, few(6))

@@ -9,7 +9,7 @@ from unplateau.checks.operating_point import OperatingPointCheck
 from unplateau.checks.resolution import finer_gain
 from unplateau.diagnosis.faults import INVALID, Faults
 from unplateau.diagnosis.repairs import Fault, remedy_of
-from unplateau.experiments.gains import TIE, at_length, beside, of_trial, over_seeds
+from unplateau.experiments.gains import TIE, WORTH, at_length, beside, of_trial, over_seeds
 from unplateau.experiments.plan import CANDIDATE, CONTEXT
 from unplateau.experiments.run import Run
 from unplateau.experiments.trials import FINER, LONGER, Trial
@@ -35,6 +35,9 @@ def settled(run: Run, faults: Faults) -> bool:
         return True
     if run.units < FEWEST:
         return False
+    if run.plan.given and run.reading(run.plan.baseline).low > 1 - WORTH:
+        # Nothing that is left to gain would be listed; of a task one still wants to know what decides.
+        return True
     if any(_clear(repair_gain(run, fault), fault.cost) for fault in faults.faults):
         return True
     regret = OperatingPointCheck().measure(run).regret if run.binary else Interval(0.0, 0.0, 0.0)
