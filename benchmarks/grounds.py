@@ -40,13 +40,13 @@ def taken(image: Plane, rng: np.random.Generator, noise: float = 0.03) -> Plane:
     return np.asarray(np.clip(image + noise * rng.standard_normal(image.shape), 0, 1))
 
 
-def region(rng: np.random.Generator, cover: float = 0.25) -> Bits:
+def blobs(rng: np.random.Generator, cover: float = 0.25) -> Bits:
     """Smooth regions that cover about this share."""
     field = ndimage.gaussian_filter(rng.standard_normal((SIDE, SIDE)), 6, mode="wrap")
     return np.asarray(field > np.quantile(field, 1 - cover))
 
 
-def places(rng: np.random.Generator, count: int, margin: float, gap: float) -> list[NDArray[np.float64]]:
+def apart(rng: np.random.Generator, count: int, margin: float, gap: float) -> list[NDArray[np.float64]]:
     """Centres (y, x) that lie so far from the border and from each other."""
     found: list[NDArray[np.float64]] = []
     for _ in range(400):
@@ -68,7 +68,7 @@ def painted(image: Plane, inside: Bits, rng: np.random.Generator) -> Plane:
 
 def slant(rng: np.random.Generator) -> Drawn:
     """Grain that leans one way in some regions, and the other way elsewhere."""
-    mask, noise = region(rng), rng.standard_normal((2, SIDE, SIDE))
+    mask, noise = blobs(rng), rng.standard_normal((2, SIDE, SIDE))
     line = np.eye(9)
     leaning = [ndimage.convolve(noise[each], way, mode="wrap") for each, way in enumerate((line, line[::-1]))]
     plane = np.where(mask, leaning[0], leaning[1]) / 3
@@ -77,14 +77,14 @@ def slant(rng: np.random.Generator) -> Drawn:
 
 def faded(rng: np.random.Generator) -> Drawn:
     """Regions whose colours are more lively, at the same lightness."""
-    mask, spots = region(rng), np.stack([clouds(rng, 1.0) for _ in range(3)], axis=-1)
+    mask, spots = blobs(rng), np.stack([clouds(rng, 1.0) for _ in range(3)], axis=-1)
     spots -= spots.mean(-1, keepdims=True)
     return taken(ground(rng) + np.where(mask[..., None], 0.16, 0.03) * spots, rng), mask
 
 
 def defocused(rng: np.random.Generator) -> Drawn:
     """One fine ground, out of focus in some regions."""
-    mask, fine = region(rng), clouds(rng, 0.6)
+    mask, fine = blobs(rng), clouds(rng, 0.6)
     soft = ndimage.gaussian_filter(fine, 1.5)
     plane = np.where(mask, soft * fine.std() / soft.std(), fine)
     return taken(ground(rng, 0.04) + 0.12 * plane[..., None], rng, 0.02), mask
@@ -96,7 +96,7 @@ def defocused(rng: np.random.Generator) -> Drawn:
 def upright(rng: np.random.Generator) -> Drawn:
     """Triangles that stand on their base among those that stand on their tip."""
     image, mask = ground(rng), np.zeros((SIDE, SIDE), bool)
-    for at in places(rng, 5, 9, 19):
+    for at in apart(rng, 5, 9, 19):
         down = bool(rng.random() < 0.5)
         rows = (Y - at[0]) * (-1 if down else 1)
         inside = (rows > -7) & (rows < 7) & (abs(X - at[1]) < (rows + 7) * 0.6)
@@ -108,7 +108,7 @@ def upright(rng: np.random.Generator) -> Drawn:
 def wavy(rng: np.random.Generator) -> Drawn:
     """Wavy strokes among straight ones, as long and as thick."""
     image, mask = ground(rng), np.zeros((SIDE, SIDE), bool)
-    for at in places(rng, 4, 11, 22):
+    for at in apart(rng, 4, 11, 22):
         turn, bent = rng.uniform(0, np.pi), bool(rng.random() < 0.5)
         along = np.cos(turn) * (X - at[1]) + np.sin(turn) * (Y - at[0])
         across = np.cos(turn) * (Y - at[0]) - np.sin(turn) * (X - at[1])
@@ -121,7 +121,7 @@ def wavy(rng: np.random.Generator) -> Drawn:
 def bitten(rng: np.random.Generator) -> Drawn:
     """Discs with a bite in their border among whole ones."""
     image, mask = ground(rng), np.zeros((SIDE, SIDE), bool)
-    for at in places(rng, 5, 9, 19):
+    for at in apart(rng, 5, 9, 19):
         turn, bite = rng.uniform(0, 2 * np.pi), bool(rng.random() < 0.5)
         inside = np.hypot(Y - at[0], X - at[1]) < 7
         gone = np.hypot(Y - at[0] - 7 * np.sin(turn), X - at[1] - 7 * np.cos(turn)) < 4.5
@@ -146,7 +146,7 @@ def _dealt(rng: np.random.Generator, at: list[NDArray[np.float64]], positive: li
 def arrow(rng: np.random.Generator) -> Drawn:
     """Equal discs; those on the side to which an arrow at the upper edge points are positive."""
     left = bool(rng.random() < 0.5)
-    at = [each for each in places(rng, 7, 6, 12) if each[0] > 18 and abs(each[1] - SIDE / 2) > 7]
+    at = [each for each in apart(rng, 7, 6, 12) if each[0] > 18 and abs(each[1] - SIDE / 2) > 7]
     image, mask = _dealt(rng, at, [(each[1] < SIDE / 2) == left for each in at])
     along = (X - SIDE / 2) * (1 if left else -1)
     inside = (abs(Y - 8) < 5 * np.clip((along + 7) / 7, 0, 1)) & (along < 0)
@@ -157,7 +157,7 @@ def arrow(rng: np.random.Generator) -> Drawn:
 def horizon(rng: np.random.Generator) -> Drawn:
     """Equal discs over a land and in its sky; those in the sky are positive, wherever the land ends."""
     height = rng.uniform(0.35, 0.65) * SIDE + 2 * clouds(rng)[0]
-    at = [each for each in places(rng, 7, 6, 12) if abs(each[0] - height[int(each[1])]) > 13]
+    at = [each for each in apart(rng, 7, 6, 12) if abs(each[0] - height[int(each[1])]) > 13]
     image, mask = _dealt(rng, at, [bool(each[0] < height[int(each[1])]) for each in at])
     edge = abs(Y - height[None]) < 1.5
     return taken(np.where(edge[..., None], image - 0.3, image), rng), mask

@@ -16,19 +16,8 @@ from scipy import ndimage
 
 from benchmarks.families import PURE, row
 from benchmarks.grounds import KINDS as ON_GROUNDS
+from benchmarks.grounds import SIDE, Drawn, Plane, apart, blobs
 from unplateau.types import Sample
-
-Plane = NDArray[np.float64]
-Drawn = tuple[Plane, NDArray[np.bool_]]
-"""An image (H, W, 3) in 0..1 and its mask (H, W)."""
-
-SIDE = PURE.side
-
-
-def blobs(rng: np.random.Generator, cover: float = 0.25) -> NDArray[np.bool_]:
-    """Smooth regions that cover about this share."""
-    field = ndimage.gaussian_filter(rng.standard_normal((SIDE, SIDE)), 6, mode="wrap")
-    return np.asarray(field > np.quantile(field, 1 - cover))
 
 
 def grid() -> tuple[Plane, Plane]:
@@ -40,18 +29,6 @@ def grey(plane: Plane, rng: np.random.Generator, noise: float = 0.04) -> Plane:
     """A photograph of a grey plane."""
     image = np.repeat(plane[..., None], 3, axis=2)
     return np.asarray(np.clip(image + noise * rng.standard_normal(image.shape), 0, 1))
-
-
-def apart(rng: np.random.Generator, count: int, margin: float, gap: float) -> list[Plane]:
-    """Centres (y, x) that lie so far from the border and from each other."""
-    found: list[Plane] = []
-    for _ in range(400):
-        at = rng.uniform(margin, SIDE - margin, 2)
-        if all(np.hypot(*(at - other)) >= gap for other in found):
-            found.append(at)
-        if len(found) == count:
-            break
-    return found
 
 
 def gratings(rng: np.random.Generator) -> Drawn:
