@@ -18,7 +18,7 @@ Size = Annotated[int, typer.Option(help="Long side of the working grid in pixels
 RECIPE = "Recipe"
 RECIPE_HELP = (
     "A .toml or .json file of recipe fields, or such fields as words: 'learning_rate=1e-3, batch=8, "
-    "positive_rate=0.33, hard_pixels=0.25, ema=0.99, layer_decay=0.8, frozen_steps=50, accumulate=2'. "
+    "positive_rate=0.33, hard_pixels=0.25, ema=0.99, layer_decay=0.8, frozen_steps=50, accumulate=2, keep=last'. "
     "The options below have the last word."
 )
 RECIPES_HELP = "Two or more recipes, each a file or words as for train, or 'baseline'; the first is the reference."

@@ -63,8 +63,8 @@ def train(
         frozen: train the decoder only.
         recipe: a file of TOML or JSON whose keys are the fields of `Recipe`, or such fields as words:
             "learning_rate=1e-3, batch=8, positive_rate=0.33, hard_pixels=0.25, ema=0.99, layer_decay=0.8,
-            frozen_steps=50, accumulate=2". The arguments below have the last word; None leaves it to the recipe. One
-            that says no `half_size` begins at half size only where the masks can still be told there.
+            frozen_steps=50, accumulate=2, keep=last". The arguments below have the last word; None leaves it to the
+            recipe. One that says no `half_size` begins at half size only where the masks can still be told there.
         loss: the terms and their weights, such as "ce + 0.5*dice"; "ce + dice" by default.
         steps: optimiser steps; 400 by default.
         class_weights: "none" (the default), "auto", "effective", or a factor for each output, "1,5".
