@@ -53,7 +53,7 @@ TWIN = 0.5**0.5
 REPEATING = 2.0
 """Times the median amplitude of a picture's detail above which a frequency is a pattern's, as of cloth or waves."""
 
-BESIDE_PATTERNS = 0.4
+BESIDE_PATTERNS = 0.3
 """Agreement of two pictures that are one once their patterns are held down. Waves of one turn and length laid over each
 other agree at .86, and at .2 then; pictures saved again at .64 and more."""
 
