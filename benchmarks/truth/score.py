@@ -76,7 +76,7 @@ def _diagnosed(case: Case, folder: Path) -> Told:
     write_case((*case.train, *case.val), data)
     start = time.perf_counter()
     try:
-        _users_run(case, data, model)
+        users_run(case, data, model)
     except DataError as error:
         # The door refuses masks that are damaged: that is the diagnosis, and nothing can be trained before it.
         first = "fix-encoding" if "between two others" in str(error) else NOTHING
@@ -113,7 +113,7 @@ def moved(case: Case, folder: Path) -> float:
     return mean_iou(test.at(best_threshold(val))) - mean_iou(test.at(given.saved.threshold))
 
 
-def _users_run(case: Case, data: Path, model: Path) -> None:
+def users_run(case: Case, data: Path, model: Path) -> None:
     """What the user did: trained by the setup, with the threshold and the metric of the setup."""
     setup = case.setup
     threads = torch.get_num_threads()

@@ -40,7 +40,7 @@ KEPT = ("best", "last")
 
 JUDGES = 5
 """Inner groups from which the best evaluation is taken: one to four images chose weights that score .013 less on others
-than the last ones do, in the mean of 22 trainings, six to twelve as much as these (`benchmarks.moment`)."""
+than the last ones do, in the mean of 22 trainings, six to twelve as much as these (decision 076)."""
 
 
 @dataclass(frozen=True)
