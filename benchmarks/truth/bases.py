@@ -7,10 +7,10 @@ held out to measure true gains. Groups never cross these parts.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,8 @@ TILE = 128
 """Native pixels of a side, where thin things would be lost in a whole image made small."""
 
 TRAIN, VAL, TEST = 64, 48, 96
+SIZES = (TRAIN, 3 * TRAIN, VAL, TEST)
+"""Of the parts of a world of scenes, in its order."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,12 @@ class Base:
 
 def planted(name: str, builder: Builder, seed: int = 77) -> World:
     """Scenes of a builder; each is its own group."""
-    made = plant(builder, 4 * TRAIN + VAL + TEST, name=name, size=(SIDE, SIDE), seed=seed)
-    return World(name, *_cut(tuple(made), (TRAIN, 3 * TRAIN, VAL, TEST)))
+    return _world_of(name, plant(builder, sum(SIZES), name=name, size=(SIDE, SIDE), seed=seed))
 
 
 def by_another_hand(kind: str, seed: int = 81) -> World:
     """Scenes of `benchmarks.other_scenes`; each is its own group."""
-    made = other_scenes(kind, 4 * TRAIN + VAL + TEST, seed)
-    return World(kind, *_cut(tuple(made), (TRAIN, 3 * TRAIN, VAL, TEST)))
+    return _world_of(kind, other_scenes(kind, sum(SIZES), seed))
 
 
 def real(name: str, positive: int, tiled: bool = False, deal: int = 5) -> World:
@@ -89,12 +89,9 @@ def real(name: str, positive: int, tiled: bool = False, deal: int = 5) -> World:
     return World(name, train, extra, read[1], read[2])
 
 
-def _cut(made: tuple[Sample, ...], sizes: tuple[int, ...]) -> list[tuple[Sample, ...]]:
-    parts, start = [], 0
-    for size in sizes:
-        parts.append(made[start : start + size])
-        start += size
-    return parts
+def _world_of(name: str, made: Sequence[Sample]) -> World:
+    cuts = [0, *accumulate(SIZES)]
+    return World(name, *(tuple(made[low:high]) for low, high in pairwise(cuts)))
 
 
 def _spread(pool: list[Sample], count: int) -> list[Sample]:

@@ -57,6 +57,11 @@ class Told:
     baseline_seconds: float
     moved: float = math.nan
 
+    @property
+    def blames(self) -> bool:
+        """Whether the first remedy says that something is wrong with the data, the labels or the number."""
+        return self.first.startswith("fix-") or self.first == "relabel"
+
 
 def diagnose(case: Case) -> Told:
     """The user's run, then the diagnosis of it; kept, so that a second call reads it."""
@@ -191,11 +196,10 @@ def judge_by_plant(case: Case, told: Told) -> Judged:
     """Whether the remedy named first undoes the plant; where nothing was planted, whether it blames nothing that is not
     there. Regret and the gains cannot be judged.
     """
-    blamed = told.first.startswith("fix-") or told.first == "relabel"
     cures = CURES.get(case.plant, ())
-    right = told.first in cures if cures else not blamed
+    right = told.first in cures if cures else not told.blames
     true = cures or ("(no fix)",)
-    return Judged(case.name, told.first, true, right, math.nan, 0, 0, case.plant == "healthy" and blamed)
+    return Judged(case.name, told.first, true, right, math.nan, 0, 0, case.plant == "healthy" and told.blames)
 
 
 def judge(case: Case, told: Told, oracle: dict[str, Any]) -> Judged:
@@ -209,7 +213,6 @@ def judge(case: Case, told: Told, oracle: dict[str, Any]) -> Judged:
     best = max(true.values())
     named = true.get(told.first, 0.0)
     inside = [low <= true.get(name, 0.0) <= high for name, (_, low, high) in told.gains.items() if name in true]
-    alarm = told.first.startswith("fix-") or told.first == "relabel"
     return Judged(
         case.name,
         told.first,
@@ -219,6 +222,6 @@ def judge(case: Case, told: Told, oracle: dict[str, Any]) -> Judged:
         sum(inside),
         len(inside),
         case.plant == "healthy"
-        and (alarm or (told.first != NOTHING and named < TIE / 2 and told.gains[told.first][1] > TIE / 2)),
+        and (told.blames or (told.first != NOTHING and named < TIE / 2 and told.gains[told.first][1] > TIE / 2)),
         tuple(mean - true.get(name, 0.0) for name, (mean, _, _) in told.gains.items() if name in true),
     )

@@ -20,7 +20,6 @@ from unplateau.measures.similarity import (
     Pairs,
     agreements,
     bands,
-    best_first,
     confirmed,
     matched,
     own_blocks,
@@ -96,10 +95,10 @@ class Gallery:
         return self._coarse[share, mirrored]
 
     def matched(self, pairs: Pairs, mirrored: bool = False) -> Matches:
-        """As the function of this name, of each pair once."""
+        """As the function of this name, confirmed, of each pair once."""
         keys = [(int(a), int(b), mirrored) for a, b in pairs]
         new = [place for place, key in enumerate(keys) if key not in self._matched]
-        found = matched(self.bands, pairs[new], mirrored)
+        found = confirmed(self.bands, matched(self.bands, pairs[new], mirrored))
         self._matched |= {
             keys[place]: (float(agreed), how)
             for place, agreed, how in zip(new, found.agreement, found.found, strict=True)
@@ -139,30 +138,27 @@ def search(
     if mirrored:
         turned = candidates(pictures, apart, most, mirrored=True)
         found.append(pictures.matched(turned, mirrored=True))
-    matches = best_first(confirmed(pictures.bands, _joined(found)))
+    matches = _joined(found)
     limit = _limit(pictures, apart, len(matches.pairs), generator)
     return Search(matches, limit, alike, np.isnan(np.diag(alike)))
 
 
 def _joined(found: list[Matches]) -> Matches:
     """The better of the ways each pair was laid over, best first."""
-    every = best_first(
-        Matches(
-            np.concatenate([each.pairs for each in found]),
-            np.concatenate([each.agreement for each in found]),
-            np.concatenate([each.found for each in found]),
-            np.concatenate([each.mirrored for each in found]),
-        )
-    )
-    _, first = np.unique(every.pairs, axis=0, return_index=True)
-    return every.those(np.sort(first))
+    pairs = np.concatenate([each.pairs for each in found])
+    agreed = np.concatenate([each.agreement for each in found])
+    order = np.argsort(-np.nan_to_num(agreed, nan=-1), kind="stable")
+    _, first = np.unique(pairs[order], axis=0, return_index=True)
+    kept = order[np.sort(first)]
+    moved = np.concatenate([each.found for each in found])
+    return Matches(pairs[kept], agreed[kept], moved[kept], np.concatenate([each.mirrored for each in found])[kept])
 
 
 def _limit(pictures: Gallery, apart: NDArray[np.bool_], tests: int, generator: np.random.Generator) -> float:
     """The median of random pairs plus as many of their upper deviations as a normal variable needs for `tests`."""
     pairs = np.argwhere(np.triu(apart, 1))
     picked = pairs[generator.choice(len(pairs), min(len(pairs), UNRELATED), replace=False)]
-    null = confirmed(pictures.bands, pictures.matched(picked)).agreement
+    null = pictures.matched(picked).agreement
     null = null[np.isfinite(null)]
     if len(null) < FEWEST_UNRELATED:
         return float("nan")

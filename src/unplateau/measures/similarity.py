@@ -88,10 +88,6 @@ class Matches:
     found: NDArray[np.float64]
     mirrored: NDArray[np.bool_]
 
-    def those(self, places: NDArray[np.int64]) -> Matches:
-        """Those at these places, in this order."""
-        return Matches(self.pairs[places], self.agreement[places], self.found[places], self.mirrored[places])
-
 
 def bands(images: NDArray[np.uint8]) -> Bands:
     """Detail of images uint8 (N, 3, H, W): differences of Gaussians of the grey picture, in grey levels."""
@@ -209,11 +205,6 @@ def matched(pictures: Bands, pairs: Pairs, mirrored: bool = False) -> Matches:
         moving = tuple(level[pairs[part, 1]][..., :: -1 if mirrored else 1] for level in pictures.levels)
         agreed[part], found[part] = _laid_over(fixed, moving, pictures.own)
     return Matches(pairs, agreed, found, np.full(len(pairs), mirrored))
-
-
-def best_first(matches: Matches) -> Matches:
-    """The matches by agreement, those that cannot be told last."""
-    return matches.those(np.argsort(-np.nan_to_num(matches.agreement, nan=-1), kind="stable"))
 
 
 def confirmed(pictures: Bands, matches: Matches) -> Matches:
