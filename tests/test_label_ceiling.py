@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from made_run import made_run
-from unplateau.checks.label_ceiling import Ceilings, LabelCeilingCheck, LabelCeilingMeasured, ceilings, drawing_of
+from unplateau.checks import label_ceiling as check
+from unplateau.checks.label_ceiling import (
+    SIDE,
+    WIDEST,
+    WINDOWS,
+    Ceilings,
+    LabelCeilingCheck,
+    LabelCeilingMeasured,
+    Window,
+    ceilings,
+    windows_of,
+)
 from unplateau.data.sources import open_data
 from unplateau.errors import DataError
 from unplateau.measures import annotators
@@ -198,9 +209,40 @@ def test_an_image_without_the_class_is_passed_over():
     assert estimate(samples).images == 9
 
 
-def test_a_large_image_is_redrawn_smaller():
-    sample = Sample("big", np.zeros((1000, 1280, 3), np.uint8), np.ones((1000, 1280), np.uint8), "g")
-    assert drawing_of(open_data([sample]), TASK, 0).label.shape == (500, 640)
+def windows(mask: np.ndarray, grid: tuple[int, int]) -> list[Window]:
+    image = np.random.default_rng(1).integers(0, 255, (*mask.shape, 3)).astype(np.uint8)
+    source = open_data([Sample("one", image, mask.astype(np.uint8), "g")])
+    return windows_of(source, TASK, 0, grid, np.random.default_rng(0))
+
+
+def test_an_image_of_wide_objects_is_redrawn_smaller_and_whole():
+    mask = np.zeros((400, 600), bool)
+    mask[100:300, 200:400] = True
+    (found,) = windows(mask, (56, 80))
+    assert found.drawing.label.shape[1] < SIDE
+    assert half_width(found.drawing.label) == pytest.approx(WIDEST, rel=0.1)
+    assert found.grid == (56, 80)
+
+
+def test_of_a_large_image_of_thin_objects_windows_around_them_are_redrawn_that_cover_their_part_of_the_grid():
+    mask = np.zeros((4 * SIDE, 2 * SIDE), bool)
+    mask[:, SIDE : SIDE + 4] = True
+    found = windows(mask, (64, 32))
+    assert len(found) == WINDOWS
+    assert all(each.drawing.label.shape == (SIDE, SIDE) and each.drawing.label.any() for each in found)
+    assert {each.grid for each in found} == {(16, 16)}
+
+
+def test_windows_of_one_image_are_not_dealt_to_redrawers_of_each_other(monkeypatch):
+    seen = []
+    real = check.redraw
+    monkeypatch.setattr(check, "redraw", lambda drawings, dealt, _: seen.append(dealt) or real(drawings, dealt, _))
+    mask = np.zeros((300, 300), np.uint8)
+    mask[::40] = mask[1::40] = 1
+    image = np.random.default_rng(1).integers(0, 255, (300, 300, 3)).astype(np.uint8)
+    found = estimate([Sample(f"{number}", image, mask, "g") for number in range(9)])
+    assert found.images == 9
+    assert [len(set(seen[0])), len(seen[0])] == [9, 9 * WINDOWS]
 
 
 # ---- the check -----------------------------------------------------------------------------------------------

@@ -15,15 +15,29 @@ from unplateau.data.tasks import task_mask
 from unplateau.errors import DataError
 from unplateau.experiments.fits import spread
 from unplateau.experiments.run import Run
-from unplateau.measures.annotators import FEWEST, Bits, Drawing, Redrawn, agreement_counts, label_ceiling, redraw
+from unplateau.measures.annotators import (
+    FEWEST,
+    QUARTERS,
+    Bits,
+    Drawing,
+    Redrawn,
+    agreement_counts,
+    half_width,
+    label_ceiling,
+    redraw,
+)
 from unplateau.measures.thresholds import Counts
 from unplateau.types import IGNORE, Finding, Interval, Size, Task, Verdict
 
 IMAGES = 40
 """Images that are redrawn: contours are long, so that more of them narrow the interval little."""
 
-LONGEST = 640
-"""Long side in pixels that a native image is brought to before it is redrawn, to bound the cost."""
+WIDEST = 12.0
+"""Half-width in pixels from which objects are drawn smaller: a redrawer sees lengths in half-widths, and what is finer
+than a twelfth of one costs time without telling more."""
+
+SIDE, WINDOWS = 192, 2
+"""Pixels of a side of the window that is cut from a larger image, and how many of them: what bounds the cost."""
 
 TOLD = 0.5
 """Part of the hint's displacement that redrawers must undo: below it the image tells less of where an object ends than
@@ -34,8 +48,9 @@ NOTHING = Interval(float("nan"), float("nan"), float("nan"))
 
 @dataclass(frozen=True)
 class Ceilings:
-    """IoU of two annotators on native masks and on the working grid, the part of the native hint's displacement that
-    the redrawers undid, 0..1, and the images redrawn. nan where too few images hold the class.
+    """IoU of two annotators on native masks, smaller where objects are wide, and on the working grid, the part of the
+    native hint's displacement that the redrawers undid, 0..1, and the images redrawn. nan where too few images hold
+    the class.
     """
 
     native: Interval
@@ -47,6 +62,15 @@ class Ceilings:
     def grounded(self) -> bool:
         """Whether the image tells enough of the contours for the estimate to mean anything."""
         return self.told.mean >= TOLD
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is redrawn of the image of that index, and how many pixels of the working grid it covers."""
+
+    image: int
+    drawing: Drawing
+    grid: Size
 
 
 NONE = Ceilings(NOTHING, NOTHING, NOTHING, 0)
@@ -81,7 +105,7 @@ class LabelCeilingCheck(AbstractCheck[LabelCeilingMeasured]):
     """
 
     def measure(self, run: Run) -> LabelCeilingMeasured:
-        """Redraw a sample of the native images."""
+        """Redraw a sample of the images."""
         baseline = run.reading(run.plan.baseline)
         indices = spread(tuple(range(len(run.source))), IMAGES)
         if not run.binary or len(indices) < FEWEST:
@@ -114,39 +138,66 @@ class LabelCeilingCheck(AbstractCheck[LabelCeilingMeasured]):
 def ceilings(source: AbstractSource, task: Task, indices: tuple[int, ...], grid: Size, seed: int) -> Ceilings:
     """The estimate on native masks and on the grid; nan for too few of the class."""
     generator = np.random.default_rng(seed)
-    drawings = [drawing_of(source, task, index) for index in indices]
-    groups = [source.groups[index] for index in indices]
+    windows = [each for index in indices for each in windows_of(source, task, index, grid, generator)]
+    if len({each.image for each in windows}) < FEWEST:
+        return NONE
     try:
-        rows = [
-            (groups[each.index], *_counts(drawings[each.index], each, grid))
-            for each in redraw(drawings, groups, generator)
-        ]
+        redrawn = list(redraw([each.drawing for each in windows], _dealt(source, windows), generator))
     except DataError:  # too few images hold the class: a diagnosis goes on without this answer
         return NONE
-    kept, native, coarse = zip(*rows, strict=True)
+    shown = [windows[each.index] for each in redrawn]
+    native, coarse = zip(*map(_counts, shown, redrawn), strict=True)
+    groups = [source.groups[each.image] for each in shown]
     (native_ceiling, told), (grid_ceiling, _) = (
-        label_ceiling(np.stack(each), kept, generator) for each in (native, coarse)
+        label_ceiling(np.stack(each), groups, generator) for each in (native, coarse)
     )
-    return Ceilings(native_ceiling, grid_ceiling, told, len(kept))
+    return Ceilings(native_ceiling, grid_ceiling, told, len({each.image for each in shown}))
 
 
-def _counts(drawing: Drawing, redrawn: Redrawn, grid: Size) -> tuple[Counts, Counts]:
+def _dealt(source: AbstractSource, windows: list[Window]) -> list[str]:
+    """What is kept whole where windows are dealt to redrawers: groups, or images where there are few groups."""
+    groups = [source.groups[each.image] for each in windows]
+    return groups if len(set(groups)) >= QUARTERS else [str(each.image) for each in windows]
+
+
+def _counts(window: Window, redrawn: Redrawn) -> tuple[Counts, Counts]:
     """Agreement (3, 3) at the size of the drawing and on the grid."""
 
     def coarse(mask: Bits) -> Bits:
-        return fit_mask(mask.astype(np.uint8), Box(0, 0, *grid)).astype(bool)
+        return fit_mask(mask.astype(np.uint8), Box(0, 0, *window.grid)).astype(bool)
 
+    drawing = window.drawing
     small = Redrawn(redrawn.index, coarse(redrawn.first), coarse(redrawn.second), coarse(redrawn.hint))
     native = agreement_counts(drawing.label, redrawn, drawing.counted)
     return native, agreement_counts(coarse(drawing.label), small, coarse(drawing.counted))
 
 
-def drawing_of(source: AbstractSource, task: Task, index: int) -> Drawing:
-    """An image with its label at native size, or smaller where the long side exceeds `LONGEST`."""
+def windows_of(
+    source: AbstractSource, task: Task, index: int, grid: Size, generator: np.random.Generator
+) -> list[Window]:
+    """An image with its label, small enough for its objects to be at most `WIDEST`; where it still exceeds `SIDE`,
+    windows of it, each around a pixel of the class. None where it holds nothing of the class.
+    """
     image, mask = source.image(index), task_mask(source.mask(index), task)
-    height, width = mask.shape
-    factor = min(1.0, LONGEST / max(height, width))
-    box = Box(0, 0, max(1, round(height * factor)), max(1, round(width * factor)))
-    shrunk: NDArray[np.uint8] = np.ascontiguousarray(fit_image(image, box).transpose(1, 2, 0))
+    if not (mask == 1).any():
+        return []
+    factor = min(1.0, WIDEST / half_width(mask == 1))
+    box = Box(0, 0, *(max(1, round(side * factor)) for side in mask.shape))
+    small: NDArray[np.uint8] = np.ascontiguousarray(fit_image(image, box).transpose(1, 2, 0))
     mask = fit_mask(mask, box)
-    return Drawing(shrunk, mask == 1, mask != IGNORE)
+    whole = Drawing(small, mask == 1, mask != IGNORE)
+    if max(mask.shape) <= SIDE or not whole.label.any():
+        return [Window(index, whole, grid)]
+    picked = generator.choice(np.argwhere(whole.label), WINDOWS)
+    return [_around(Window(index, whole, grid), (int(row), int(column))) for row, column in picked]
+
+
+def _around(window: Window, centre: Size) -> Window:
+    """What lies around a pixel, at most `SIDE` pixels high and wide."""
+    whole, shape = window.drawing, window.drawing.label.shape
+    corner = [max(0, min(place - SIDE // 2, side - SIDE)) for place, side in zip(centre, shape, strict=True)]
+    part = (slice(corner[0], corner[0] + SIDE), slice(corner[1], corner[1] + SIDE))
+    cut = Drawing(whole.image[part].copy(), whole.label[part].copy(), whole.counted[part].copy())
+    sides = zip(window.grid, cut.label.shape, shape, strict=True)
+    height, width = (max(1, round(cells * kept / side)) for cells, kept, side in sides)
+    return Window(window.image, cut, (height, width))

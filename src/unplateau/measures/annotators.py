@@ -59,6 +59,10 @@ UNITS = 400
 HELD = 2**28
 """Bytes of clues that are kept from learning to redrawing; those of further images are computed again."""
 
+QUARTERS = 4
+"""Parts that groups are dealt to, or images where there are fewer groups: two redrawers learn, each from one part, for
+each half."""
+
 FEWEST = 8
 """Images from which two redrawers can be trained on disjoint quarters."""
 
@@ -259,7 +263,7 @@ def redraw(drawings: Sequence[Drawing], groups: Sequence[str], generator: np.ran
     if len(hinted) < FEWEST:
         raise DataError(f"At least {FEWEST} images must hold the class, but {len(hinted)} do: label more images.")
     quarter = _quarters([groups[index] for index in hinted], generator)
-    learned: list[list[tuple[Floats, Bits]]] = [[], [], [], []]
+    learned: list[list[tuple[Floats, Bits]]] = [[] for _ in range(QUARTERS)]
     kept: dict[int, Floats] = {}
     for (index, each), part in zip(hinted.items(), quarter, strict=True):
         seen = each.clues()
@@ -277,10 +281,10 @@ def redraw(drawings: Sequence[Drawing], groups: Sequence[str], generator: np.ran
 def _quarters(groups: list[str], generator: np.random.Generator) -> list[int]:
     """Which of four parts each image is in; evenly many groups, or images where there are few groups, in each."""
     _, unit = np.unique(groups, return_inverse=True)
-    if unit.max() < 3:
+    if unit.max() + 1 < QUARTERS:
         unit = np.arange(len(groups))
     count = int(unit.max()) + 1
-    part: NDArray[np.int64] = generator.permutation(np.arange(count) % 4)
+    part: NDArray[np.int64] = generator.permutation(np.arange(count) % QUARTERS)
     return [int(each) for each in part[unit]]
 
 
