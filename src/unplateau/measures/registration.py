@@ -70,19 +70,37 @@ def _interpolated(moving: Floats, along: NDArray[np.float64]) -> tuple[Floats, N
 def _step(fixed: Floats, moving: Floats, found: NDArray[np.float64]) -> NDArray[np.float64]:
     """One Gauss-Newton step (P, 2, 2)."""
     moved, inside = warped(moving, found)
-    gain = (moved * fixed * inside).sum((1, 2)) / (np.square(moved * inside).sum((1, 2)) + 1e-6)
+    seen, still = (each.reshape(len(fixed), -1) for each in (moved * inside, fixed))
+    gain = np.einsum("pk,pk->p", seen, still) / (np.einsum("pk,pk->p", seen, seen) + 1e-6)
     # A negative gain would lay a picture over its negative; a small one would stop the search before it began.
     moved = moved * np.clip(gain, 0.25, 4.0)[:, None, None].astype(np.float32)
-    missing = (fixed - moved) * inside
-    slopes = np.gradient(moved, axis=(1, 2))
-    sides = [np.linspace(-1, 1, side, dtype=np.float32) for side in fixed.shape[1:]]
-    grids = (sides[0][None, :, None], sides[1][None, None, :])
-    columns = []
-    for slope, grid in zip(slopes, grids, strict=True):
-        half = (slope.shape[1] if grid.shape[1] > 1 else slope.shape[2]) / 2
-        columns += [slope * grid * half * inside, slope * half * inside]
-    jacobian = np.stack(columns, axis=1).reshape(len(fixed), 4, -1)
+    missing = ((fixed - moved) * inside).reshape(len(fixed), -1, 1)
+    jacobian = _jacobian(moved, inside)
     normal = (jacobian @ jacobian.swapaxes(1, 2)).astype(np.float64)
-    pull = (jacobian @ missing.reshape(len(fixed), -1, 1)).astype(np.float64)
+    pull = (jacobian @ missing).astype(np.float64)
     ridge = (1e-6 + 1e-3 * np.trace(normal, axis1=1, axis2=2) / 4)[:, None, None] * np.eye(4)
     return np.asarray(np.linalg.solve(normal + ridge, pull).reshape(-1, 2, 2))
+
+
+def _jacobian(moved: Floats, inside: NDArray[np.bool_]) -> Floats:
+    """How pictures (P, H, W) change by scale and shift along rows, and along columns: (P, 4, H * W), filled in place,
+    since most of the time of a step goes into memory.
+    """
+    count, *shape = moved.shape
+    columns = np.empty((count, 4, *shape), np.float32)
+    for axis, side in enumerate(shape):
+        scale, shift = columns[:, 2 * axis], columns[:, 2 * axis + 1]
+        _slope(moved.swapaxes(1, 2 - axis), shift.swapaxes(1, 2 - axis))
+        shift *= inside
+        shift *= side / 2
+        grid = np.linspace(-1, 1, side, dtype=np.float32)
+        np.multiply(shift, grid[:, None] if axis == 0 else grid, out=scale)
+    return columns.reshape(count, 4, -1)
+
+
+def _slope(pictures: Floats, out: Floats) -> None:
+    """Central differences of pictures (P, H, W) along their last axis, one-sided at its ends."""
+    np.subtract(pictures[..., 2:], pictures[..., :-2], out=out[..., 1:-1])
+    out[..., 1:-1] *= 0.5
+    out[..., 0] = pictures[..., 1] - pictures[..., 0]
+    out[..., -1] = pictures[..., -1] - pictures[..., -2]
