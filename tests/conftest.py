@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from unplateau.experiments import fits
 from unplateau.types import Pictures, Task
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -27,6 +28,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_worker() -> Iterator[None]:
+    """Trainings run in the process of their test: each worker would import everything once more, beside other tests.
+    What is told of workers is told by processes that tests start, and by tests that ask for two.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fits, "workers", lambda: 1)
+        yield
 
 
 def real_folder(name: str) -> Path:
