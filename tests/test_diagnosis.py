@@ -35,7 +35,7 @@ from unplateau.experiments.plan import (
 from unplateau.experiments.prior import position_map, position_scores
 from unplateau.experiments.run import Resampler, Run
 from unplateau.experiments.trials import make_trials
-from unplateau.experiments.views import Objects, contours, core_masks, measure_objects, total_variation
+from unplateau.experiments.views import Objects, contours, core_masks, gaussian_blur, measure_objects, total_variation
 from unplateau.extractors.catalogue import build_extractor
 from unplateau.files import plain
 from unplateau.measures.curves import CurveType, curve_type, trend
@@ -568,6 +568,14 @@ def test_beside_another_class_no_pixel_counts_and_objects_that_are_all_border_ar
     assert (masks[0, 4:10, 4:10] == 1).all()
 
 
+def test_of_a_thin_thing_whose_core_is_a_few_pixels_all_is_kept():
+    masks = torch.zeros(1, 24, 24, dtype=torch.uint8)
+    masks[0, 10:12, 4:20] = 1
+    masks[0, 9:12, 18:21] = 1  # three by three: one pixel of it has no other class beside it
+    core = core_masks(masks)[0]
+    assert torch.equal(core == 1, masks[0] == 1)
+
+
 @pytest.mark.parametrize("label", [0, 1])
 def test_a_mask_of_one_class_is_all_core(label):
     masks = torch.full((2, 8, 8), label, dtype=torch.uint8)
@@ -590,6 +598,20 @@ def test_a_contour_map_shows_outlines_and_nothing_else():
     edge = torch.nn.functional.max_pool2d(masks, 3, 1, 1) - -torch.nn.functional.max_pool2d(-masks, 3, 1, 1) > 0
     far = torch.nn.functional.max_pool2d(edge.float(), 9, 1, 4) == 0
     assert maps[edge].mean() > 10 * maps[far].mean()
+
+
+def test_on_a_ground_full_of_steps_the_outlines_of_thin_things_stand_out():
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.zeros(4, 64, 64, dtype=torch.uint8)
+    masks[:, 30:34, 10:54] = 1
+    clouds = gaussian_blur(torch.randn(4, 3, 64, 64, generator=generator), 2.0)
+    image = 110 + 20 * clouds / clouds.std() + 90 * masks[:, None]
+    pictures = replace(
+        make_pictures(list("abcd"), masks=masks), images=image.clamp(0, 255).round().to(torch.uint8), native=(64, 64)
+    )
+    maps = contours(pictures, 4.0).images[:, 0].float() / 255
+    assert maps[:, 29, 12:52].mean() > 0.9
+    assert maps[:, :24].mean() < 0.35
 
 
 def test_a_contour_map_does_not_carry_contrast_brightness_or_colour():

@@ -29,6 +29,14 @@ goes at a w / 2: with waves of that grain those up to a third as wide as objects
 FULL = 2.0
 """Times the grain from which on a step is drawn in full."""
 
+CORE = 0.2
+"""Share of an object that its border must leave for the rest to stand for it: of a disc of seven pixels half is left, of
+a wavy stroke of four a tenth, beside which one false pixel elsewhere counts like ten."""
+
+BUSY = 3.0
+"""Times what a quarter of the pixels exceed after smoothing, from which on a step is drawn in full at the earliest:
+beside thin objects clouds stay, and outlines are few."""
+
 ITERATIONS = 100
 
 LEAST = 0.5
@@ -74,8 +82,8 @@ def contours(pictures: Pictures, thickness: float) -> Pictures:
 
     Smoothing flattens what is fine beside objects of that thickness, and keeps the outlines of regions; the magnitude
     of the gradient, over the three channels, then drops their colour. Steps twice as high as the grain of the set are
-    drawn in full, so that contrast carries little. Nothing is scaled image by image: that would tell how much else
-    there is in an image, which is no matter of shape.
+    drawn in full, so that contrast carries little, and higher ones where the ground is full of steps. Nothing is scaled
+    image by image: that would tell how much else there is in an image, which is no matter of shape.
     """
     thick = min(thickness, WINDOWS[1]) if math.isfinite(thickness) else 1.0
     with _on_one_core():
@@ -83,7 +91,9 @@ def contours(pictures: Pictures, thickness: float) -> Pictures:
         deviation = max(thick, WINDOWS[0]) / 6
         grain = max(float(torch.cat([_grain(part, deviation) for part in parts]).median()), LEAST)
         smooth = [total_variation(part, FLATTENS * thick * grain, ITERATIONS) for part in parts]
-        maps = torch.cat([(_steps(part) / (FULL * grain)).clamp(0, 1).mul(255).round().byte() for part in smooth])
+        steps = torch.cat([_steps(part) for part in smooth])
+        full = max(FULL * grain, BUSY * float(steps.flatten(1).quantile(0.75, dim=1).median()))
+        maps = (steps / full).clamp(0, 1).mul(255).round().byte()
     return replace(pictures, images=maps[:, None].expand(-1, 3, -1, -1).contiguous())
 
 
@@ -159,7 +169,8 @@ def without_borders(pictures: Pictures, indices: tuple[int, ...]) -> Pictures:
 def core_masks(masks: Tensor) -> Tensor:
     """Masks (N, H, W) whose pixels beside another class, on either side, do not count.
 
-    Smoothed contours lie a pixel off. Objects that are nothing but border are kept, and lose what surrounds them.
+    Smoothed contours lie a pixel off. Objects of which less than `CORE` would be left, being thin, are kept, and lose
+    what surrounds them.
     """
     found = masks.clone()
     padded = F.pad(masks[:, None].float(), (1, 1, 1, 1), mode="replicate")
@@ -168,8 +179,12 @@ def core_masks(masks: Tensor) -> Tensor:
     for mask, core in zip(masks.numpy(), found.numpy(), strict=True):
         for label in set(np.unique(mask).tolist()) - {0, IGNORE}:
             number, _ = ndimage.label(mask == label)
-            thin = np.setdiff1d(number, number[core == label])
-            core[np.isin(number, thin[thin > 0])] = label
+            area, left = (
+                np.bincount(each, minlength=number.max() + 1) for each in (number.ravel(), number[core == label])
+            )
+            thin = left < CORE * area
+            thin[0] = False
+            core[thin[number]] = label
     return found
 
 
