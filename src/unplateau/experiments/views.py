@@ -30,8 +30,8 @@ FULL = 2.0
 """Times the grain from which on a step is drawn in full."""
 
 CORE = 0.2
-"""Share of an object that its border must leave for the rest to stand for it: of a disc of seven pixels half is left, of
-a wavy stroke of four a tenth, beside which one false pixel elsewhere counts like ten."""
+"""Share of an object that its border must leave for the rest to stand for it: of a disc of seven pixels half is left,
+of a wavy stroke of four a tenth, beside which one false pixel elsewhere counts like ten."""
 
 BUSY = 3.0
 """Times what a quarter of the pixels exceed after smoothing, from which on a step is drawn in full at the earliest:
