@@ -604,7 +604,7 @@ def wait_until(condition: Callable[[], object], seconds: float) -> bool:
 
 def test_ctrl_c_stops_every_process_quietly_and_the_rerun_goes_on(good, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    argv = ["diagnose", str(good), "--out", str(out), *QUICK]
+    argv = ["diagnose", str(good), "--out", str(out), *SMALL, "--folds", "2"]
     command = [sys.executable, "-m", "unplateau", *argv]
     # A session of its own, so that the signal goes to all of it as a terminal sends it, and to nobody else.
     process = subprocess.Popen(

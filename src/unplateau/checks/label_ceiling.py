@@ -88,9 +88,10 @@ class LabelCeilingMeasured:
 class LabelCeilingCheck(AbstractCheck[LabelCeilingMeasured]):
     """The IoU of two annotators, estimated from one, which is what the labels allow.
 
-    What it measures: two redrawers, trained on disjoint images, redraw each contour from the native image and a hint
-        that was displaced at random. What they have in common against the label is the annotator's deviation and
-        their own shared error. The low end gives all of it to the annotator; the middle, half, is a convention.
+    What it measures: two redrawers, trained on disjoint images, redraw each contour from the image, or two windows of a
+        large one, and a hint that was displaced at random. What they have in common against the label is the
+        annotator's deviation and their own shared error. The low end gives all of it to the annotator; the middle,
+        half, is a convention.
 
     Why it matters: no model can be told to score above the agreement of those who made the labels.
 
