@@ -93,42 +93,55 @@ def defocused(rng: np.random.Generator) -> Drawn:
 # ---- geometry ------------------------------------------------------------------------------------------------
 
 
+def things(
+    rng: np.random.Generator,
+    at: list[NDArray[np.float64]],
+    image: Plane,
+    shape: Callable[[Plane, Plane], tuple[Bits, bool]],
+) -> Drawn:
+    """A thing at each place of an image, its shape drawn from rows and columns away, and whether it is positive."""
+    mask = np.zeros((SIDE, SIDE), bool)
+    for row, column in at:
+        inside, positive = shape(Y - row, X - column)
+        image = painted(image, inside, rng)
+        mask |= inside & positive
+    return taken(image, rng), mask
+
+
 def upright(rng: np.random.Generator) -> Drawn:
     """Triangles that stand on their base among those that stand on their tip."""
-    image, mask = ground(rng), np.zeros((SIDE, SIDE), bool)
-    for at in apart(rng, 5, 9, 19):
+
+    def triangle(y: Plane, x: Plane) -> tuple[Bits, bool]:
         down = bool(rng.random() < 0.5)
-        rows = (Y - at[0]) * (-1 if down else 1)
-        inside = (rows > -7) & (rows < 7) & (abs(X - at[1]) < (rows + 7) * 0.6)
-        image = painted(image, inside, rng)
-        mask |= inside & down
-    return taken(image, rng), mask
+        rows = y * (-1 if down else 1)
+        return (rows > -7) & (rows < 7) & (abs(x) < (rows + 7) * 0.6), down
+
+    image = ground(rng)
+    return things(rng, apart(rng, 5, 9, 19), image, triangle)
 
 
 def wavy(rng: np.random.Generator) -> Drawn:
     """Wavy strokes among straight ones, as long and as thick."""
-    image, mask = ground(rng), np.zeros((SIDE, SIDE), bool)
-    for at in apart(rng, 4, 11, 22):
+
+    def stroke(y: Plane, x: Plane) -> tuple[Bits, bool]:
         turn, bent = rng.uniform(0, np.pi), bool(rng.random() < 0.5)
-        along = np.cos(turn) * (X - at[1]) + np.sin(turn) * (Y - at[0])
-        across = np.cos(turn) * (Y - at[0]) - np.sin(turn) * (X - at[1])
-        inside = (abs(along) < 10) & (abs(across - (3 * np.sin(along / 2.2) if bent else 0)) < 1.8)
-        image = painted(image, inside, rng)
-        mask |= inside & bent
-    return taken(image, rng), mask
+        along, across = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
+        return (abs(along) < 10) & (abs(across - (3 * np.sin(along / 2.2) if bent else 0)) < 1.8), bent
+
+    image = ground(rng)
+    return things(rng, apart(rng, 4, 11, 22), image, stroke)
 
 
 def bitten(rng: np.random.Generator) -> Drawn:
     """Discs with a bite in their border among whole ones."""
-    image, mask = ground(rng), np.zeros((SIDE, SIDE), bool)
-    for at in apart(rng, 5, 9, 19):
+
+    def disc(y: Plane, x: Plane) -> tuple[Bits, bool]:
         turn, bite = rng.uniform(0, 2 * np.pi), bool(rng.random() < 0.5)
-        inside = np.hypot(Y - at[0], X - at[1]) < 7
-        gone = np.hypot(Y - at[0] - 7 * np.sin(turn), X - at[1] - 7 * np.cos(turn)) < 4.5
-        inside &= ~(gone & bite)
-        image = painted(image, inside, rng)
-        mask |= inside & bite
-    return taken(image, rng), mask
+        gone = np.hypot(y - 7 * np.sin(turn), x - 7 * np.cos(turn)) < 4.5
+        return (np.hypot(y, x) < 7) & ~(gone & bite), bite
+
+    image = ground(rng)
+    return things(rng, apart(rng, 5, 9, 19), image, disc)
 
 
 # ---- context -------------------------------------------------------------------------------------------------
