@@ -419,7 +419,6 @@ def filled(good: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fits, "save", save)
-        patch.setattr(fits, "workers", lambda: 1)
         with pytest.raises(OutputError) as caught:
             api.diagnose(good, out=out, size=48, steps=4, folds=2, thorough=True)
     assert "must be written; that gave: File too large" in str(caught.value)
@@ -430,9 +429,7 @@ def filled(good: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 @pytest.fixture(scope="module")
 def diagnosis(filled: tuple[Path, dict[str, int]], good: Path) -> Path:
     """The same diagnosis once there was room again, asked for on the command line."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fits, "workers", lambda: 1)
-        assert main(["diagnose", str(good), "--out", str(filled[0]), *QUICK]) == 0
+    assert main(["diagnose", str(good), "--out", str(filled[0]), *QUICK]) == 0
     return filled[0]
 
 
@@ -602,7 +599,7 @@ def wait_until(condition: Callable[[], object], seconds: float) -> bool:
     return bool(condition())
 
 
-def test_ctrl_c_stops_every_process_quietly_and_the_rerun_goes_on(good, tmp_path, monkeypatch):
+def test_ctrl_c_stops_every_process_quietly_and_the_rerun_goes_on(good, tmp_path):
     out = tmp_path / "out"
     argv = ["diagnose", str(good), "--out", str(out), *SMALL, "--folds", "2"]
     command = [sys.executable, "-m", "unplateau", *argv]
@@ -626,7 +623,6 @@ def test_ctrl_c_stops_every_process_quietly_and_the_rerun_goes_on(good, tmp_path
     assert wait_until(lambda: not alive(process.pid), 10), alive(process.pid)
     before = stamps(out / "fits")
     assert before
-    monkeypatch.setattr(fits, "workers", lambda: 1)
     assert main(argv) == 0
     assert before.items() <= stamps(out / "fits").items()
     assert len(stamps(out / "fits")) > len(before)

@@ -235,10 +235,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def compared(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compared")
     (out / "mine.toml").write_text("learning_rate = 1e-12\nloss = 'ce'\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fits, "workers", lambda: 1)
-        argv = ["compare", str(folder), "--recipes", "baseline", str(out / "mine.toml"), "class_weights=auto"]
-        assert main([*argv, *QUICK, "--out", str(out)]) == 0
+    argv = ["compare", str(folder), "--recipes", "baseline", str(out / "mine.toml"), "class_weights=auto"]
+    assert main([*argv, *QUICK, "--out", str(out)]) == 0
     return out
 
 
@@ -272,8 +270,7 @@ def test_a_comparison_is_not_computed_again(compared, folder, monkeypatch):
     assert named["recipes"][1] == {**content["recipes"][2], "p": named["recipes"][1]["p"]}
 
 
-def test_one_split_may_leave_the_last_group_to_training(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(fits, "workers", lambda: 1)
+def test_one_split_may_leave_the_last_group_to_training(folder, tmp_path):
     pictures = read_pictures(open_data(folder), size=32)
     last = max(pictures.groups)
     away = (s for s in range(20) for fold in split(pictures, folds=1, seed=s) if last not in groups_of(pictures, fold))

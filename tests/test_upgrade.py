@@ -370,7 +370,6 @@ def diagnosed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real diagnosis of too few steps, which says nothing of itself; `saying` makes it say something."""
     out = tmp_path_factory.mktemp("diagnosed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fits, "workers", lambda: 1)
         patch.setattr(diagnose, "settled", lambda *_: True)  # the ladder has no part in this
         api.diagnose(folder, baseline="reach-9", out=out, size=40, steps=2, folds=2)
     return out
@@ -396,11 +395,6 @@ def saying(diagnosed: Path, tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return change
-
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fits, "workers", lambda: 1)
 
 
 def test_the_diagnosis_says_how_to_train_its_baseline_again(diagnosed):

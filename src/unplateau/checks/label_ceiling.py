@@ -179,12 +179,12 @@ def windows_of(
     """An image with its label, small enough for its objects to be at most `WIDEST`; where it still exceeds `SIDE`,
     windows of it, each around a pixel of the class. None where it holds nothing of the class.
     """
-    image, mask = source.image(index), task_mask(source.mask(index), task)
+    mask = task_mask(source.mask(index), task)
     if not (mask == 1).any():
         return []
     factor = min(1.0, WIDEST / half_width(mask == 1))
     box = Box(0, 0, *(max(1, round(side * factor)) for side in mask.shape))
-    small: NDArray[np.uint8] = np.ascontiguousarray(fit_image(image, box).transpose(1, 2, 0))
+    small: NDArray[np.uint8] = np.ascontiguousarray(fit_image(source.image(index), box).transpose(1, 2, 0))
     mask = fit_mask(mask, box)
     whole = Drawing(small, mask == 1, mask != IGNORE)
     if max(mask.shape) <= SIDE or not whole.label.any():

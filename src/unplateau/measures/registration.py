@@ -90,17 +90,8 @@ def _jacobian(moved: Floats, inside: NDArray[np.bool_]) -> Floats:
     columns = np.empty((count, 4, *shape), np.float32)
     for axis, side in enumerate(shape):
         scale, shift = columns[:, 2 * axis], columns[:, 2 * axis + 1]
-        _slope(moved.swapaxes(1, 2 - axis), shift.swapaxes(1, 2 - axis))
-        shift *= inside
+        np.multiply(np.gradient(moved, axis=axis + 1), inside, out=shift)
         shift *= side / 2
         grid = np.linspace(-1, 1, side, dtype=np.float32)
         np.multiply(shift, grid[:, None] if axis == 0 else grid, out=scale)
     return columns.reshape(count, 4, -1)
-
-
-def _slope(pictures: Floats, out: Floats) -> None:
-    """Central differences of pictures (P, H, W) along their last axis, one-sided at its ends."""
-    np.subtract(pictures[..., 2:], pictures[..., :-2], out=out[..., 1:-1])
-    out[..., 1:-1] *= 0.5
-    out[..., 0] = pictures[..., 1] - pictures[..., 0]
-    out[..., -1] = pictures[..., -1] - pictures[..., -2]
